@@ -1,0 +1,1 @@
+//! Benchmarks: one subject per file under this folder.

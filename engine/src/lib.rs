@@ -1,0 +1,24 @@
+//! One shard's storage and search, on one core.
+//!
+//! `engine` knows no nodes, sockets, HTTP or cluster state; it never spawns, sleeps, or reads a clock. The shard's
+//! loop (root crate) decides when to refresh, flush, merge and sync. See `README.md` beside this file.
+
+pub mod analysis;
+pub mod codec;
+pub mod commit;
+pub mod document;
+pub mod engine;
+pub mod error;
+pub mod ids;
+pub mod mapping;
+pub mod merge;
+pub mod op;
+pub mod pace;
+pub mod query;
+pub mod search;
+pub mod segment;
+pub mod store;
+pub mod translog;
+pub mod write;
+
+pub use error::{Error, Result};

@@ -1,0 +1,51 @@
+//! Segments: immutable sets of documents, one file each.
+//!
+//! A segment is written once (from the indexing buffer at refresh, or by a merge) as one byte image that is the same
+//! in memory and on disk, and read in place. Deletes live outside, in [`live_docs`].
+
+pub mod live_docs;
+pub mod reader;
+
+use serde::{Deserialize, Serialize};
+
+/// How a field's terms are indexed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum TermsOption {
+    /// No inverted index.
+    #[default]
+    None,
+    /// Which documents have the term.
+    Docs,
+    /// And how often.
+    Freqs,
+    /// And where (token positions).
+    Positions,
+}
+
+/// What column a field has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ColumnKind {
+    /// None.
+    #[default]
+    None,
+    /// `u64` values in sortable encoding (see `mapping::number`), ascending within a document, duplicates kept.
+    Numbers,
+    /// Ordinals into a sorted dictionary of byte strings, ascending within a document, no duplicates.
+    Ordinals,
+}
+
+/// Everything a segment stores for one field. The same name has the same spec in every segment of an index
+/// (fields are only ever added to a mapping).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FieldSpec {
+    /// Full path, such as `address.city.keyword`.
+    pub name: String,
+    /// Inverted index.
+    pub terms: TermsOption,
+    /// One byte a document: Lucene's `SmallFloat.intToByte4` of the field's token count.
+    pub norms: bool,
+    /// Column store.
+    pub column: ColumnKind,
+    /// Range index over the `u64` values of a `Numbers` field.
+    pub points: bool,
+}

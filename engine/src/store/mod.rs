@@ -1,0 +1,127 @@
+//! Files of one shard, behind traits: io_uring in production ([`dma`]), a seeded simulated disk in tests ([`sim`]).
+//!
+//! Contract of every implementation (POSIX minimum; the simulated disk gives no more than this):
+//! - `write_at` is durable only after a later [`File::sync`] of that file has returned.
+//! - creating, renaming and removing are durable only after a later [`Directory::sync`].
+//! - there is no order between files, and an unsynced write can be torn at any 512-byte boundary.
+//! - after a failed `sync` the content of the file is unknown; it is never synced again (law 8).
+
+use std::future::Future;
+use std::ops::Deref;
+use std::sync::Arc;
+
+use crate::error::Result;
+
+#[cfg(feature = "glommio")]
+pub mod dma;
+pub mod sim;
+
+/// Offsets and lengths of [`File::write_at`] are multiples of this (direct I/O).
+pub const BLOCK: usize = 4096;
+
+/// Immutable bytes of a whole file, shared between threads: an image in memory or a mapped file.
+#[derive(Clone)]
+pub struct FileBytes(Arc<dyn AsRef<[u8]> + Send + Sync>);
+
+impl FileBytes {
+    /// Wraps any owner of bytes: a `Vec<u8>`, a `memmap2::Mmap`.
+    pub fn new(owner: impl AsRef<[u8]> + Send + Sync + 'static) -> FileBytes {
+        FileBytes(Arc::new(owner))
+    }
+}
+
+impl Deref for FileBytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        (*self.0).as_ref()
+    }
+}
+
+impl std::fmt::Debug for FileBytes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "FileBytes({} bytes)", self.len())
+    }
+}
+
+/// One directory of files: a shard's, or the node's own. Names have no separators.
+pub trait Directory: Clone + 'static {
+    /// An open file.
+    type File: File;
+
+    /// Makes an empty file for writing, in place of any of that name. `size` bytes are reserved when it is not 0
+    /// (allocated, length unchanged or truncated by the caller at the end).
+    fn create(&self, name: &str, size: u64) -> impl Future<Output = Result<Self::File>>;
+
+    /// Opens an existing file for reading and writing.
+    fn open(&self, name: &str) -> impl Future<Output = Result<Self::File>>;
+
+    /// Reads a whole (small) file into memory. `Error::NotFound` when it does not exist.
+    fn read(&self, name: &str) -> impl Future<Output = Result<Vec<u8>>>;
+
+    /// Maps a whole immutable file. Only after its last write has completed and only for files never written again.
+    fn map(&self, name: &str) -> impl Future<Output = Result<FileBytes>>;
+
+    /// Atomically gives `from` the name `to`, replacing it.
+    fn rename(&self, from: &str, to: &str) -> impl Future<Output = Result<()>>;
+
+    /// Removes a file; mapped or open ones stay readable until dropped.
+    fn remove(&self, name: &str) -> impl Future<Output = Result<()>>;
+
+    /// Names and sizes in bytes of all files, sorted by name.
+    fn list(&self) -> impl Future<Output = Result<Vec<(String, u64)>>>;
+
+    /// Makes all creations, renames and removals so far durable.
+    fn sync(&self) -> impl Future<Output = Result<()>>;
+}
+
+/// An open file. All offsets in bytes.
+pub trait File: 'static {
+    /// Writes all of `data` at `offset`; both are multiples of [`BLOCK`]. A short write is an error.
+    /// Running out of space is `Error::DiskFull`.
+    fn write_at(&self, offset: u64, data: &[u8]) -> impl Future<Output = Result<()>>;
+
+    /// Reads up to `len` bytes at `offset`, fewer only at the end of the file. Any alignment.
+    fn read_at(&self, offset: u64, len: usize) -> impl Future<Output = Result<Vec<u8>>>;
+
+    /// Makes the content and the length durable (fdatasync).
+    fn sync(&self) -> impl Future<Output = Result<()>>;
+
+    /// Cuts or extends (with zeros) to `size` bytes.
+    fn truncate(&self, size: u64) -> impl Future<Output = Result<()>>;
+
+    /// Bytes in the file now.
+    fn size(&self) -> impl Future<Output = Result<u64>>;
+
+    /// Closes; dropping without closing is allowed and may block.
+    fn close(self) -> impl Future<Output = Result<()>>;
+}
+
+/// Writes a small file so that after any crash either the old or the new content is there:
+/// `name.tmp`, sync, rename, directory sync.
+pub async fn replace_file<D: Directory>(directory: &D, name: &str, content: &[u8]) -> Result<()> {
+    let tmp = format!("{name}.tmp");
+    write_file(directory, &tmp, content).await?;
+    directory.rename(&tmp, name).await?;
+    directory.sync().await
+}
+
+/// Creates a file with `content`, syncs and closes it. The directory entry is not synced.
+pub async fn write_file<D: Directory>(directory: &D, name: &str, content: &[u8]) -> Result<()> {
+    const CHUNK: usize = 1 << 20;
+    let padded_size = content.len().div_ceil(BLOCK) * BLOCK;
+    let file = directory.create(name, padded_size as u64).await?;
+    for (i, chunk) in content.chunks(CHUNK).enumerate() {
+        let offset = (i * CHUNK) as u64;
+        if chunk.len().is_multiple_of(BLOCK) {
+            file.write_at(offset, chunk).await?;
+        } else {
+            let mut padded = chunk.to_vec();
+            padded.resize(chunk.len().div_ceil(BLOCK) * BLOCK, 0);
+            file.write_at(offset, &padded).await?;
+        }
+    }
+    file.truncate(content.len() as u64).await?;
+    file.sync().await?;
+    file.close().await
+}

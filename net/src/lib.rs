@@ -1,0 +1,1 @@
+//! Everything between nodes, and between client and node.

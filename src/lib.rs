@@ -1,0 +1,1 @@
+//! The ringdex server.

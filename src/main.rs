@@ -1,0 +1,2 @@
+//! The ringdex binary.
+fn main() {}
