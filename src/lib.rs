@@ -1,1 +1,10 @@
-//! The ringdex server.
+//! The ringdex server: REST, coordination and the node around the engine.
+
+#![forbid(unsafe_code)]
+
+pub mod backend;
+pub mod config;
+pub mod error;
+pub mod io;
+pub mod rest;
+pub mod shard;

@@ -1,0 +1,3 @@
+//! What all nodes agree on.
+
+pub mod state;

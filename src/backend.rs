@@ -1,0 +1,114 @@
+//! What REST and coordination see of the node: the cluster state, the shards, time. Implemented by the real node over
+//! glommio (`node.rs`) and by an in-process one over simulated disks (tests, simulator).
+
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use ringdex_engine::analysis::AnalyzerRegistry;
+use ringdex_engine::mapping::Mapping;
+use ringdex_net::cluster::state::{ClusterState, IndexMetadata};
+use serde_json::Value;
+
+use crate::config::Config;
+use crate::error::ApiResult;
+use crate::shard::message::{ShardId, ShardRequest, ShardResponse};
+
+/// A future that stays on its core.
+pub type LocalFuture<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
+
+/// A change of the cluster state: a pure function from the current state to the next one. `Ok(None)` = nothing to change.
+pub type StateUpdate = Box<dyn FnOnce(&ClusterState) -> ApiResult<Option<ClusterState>> + Send>;
+
+/// The node, as one core sees it. Not `Send`: every core has its own.
+pub trait Backend {
+    /// The state this core has applied.
+    fn state(&self) -> Arc<ClusterState>;
+
+    /// Runs `update` on the master, one at a time; persists and publishes the result; answers when every core (node) has
+    /// applied it: new shards are started, removed ones are gone. `version` and `state_uuid` are set by the master.
+    fn update_state(&self, source: &str, update: StateUpdate) -> LocalFuture<'_, ApiResult<Arc<ClusterState>>>;
+
+    /// Sends a request to a shard on whatever core. A full mailbox is 429 `es_rejected_execution_exception`;
+    /// a shard that is not there is 503 `no_shard_available_action_exception`.
+    fn shard(&self, shard: &ShardId, request: ShardRequest) -> LocalFuture<'_, ApiResult<ShardResponse>>;
+
+    /// The compiled mapping and analyzers of an index at its present mapping version (cached by uuid and version).
+    fn compiled(&self, index: &IndexMetadata) -> ApiResult<CompiledIndex>;
+
+    /// Milliseconds since 1970.
+    fn now_ms(&self) -> i64;
+
+    /// Nanoseconds of a clock that never goes back.
+    fn monotonic_ns(&self) -> u64;
+
+    /// 64 random bits.
+    fn random(&self) -> u64;
+
+    /// Waits.
+    fn sleep_ms(&self, ms: u64) -> LocalFuture<'static, ()>;
+
+    /// Facts about this node.
+    fn node(&self) -> &NodeInfo;
+
+    /// The settings this node was started with.
+    fn config(&self) -> &Config;
+
+    /// Node-wide statistics gathered from all cores: latency histograms, HTTP counters, memory, process.
+    fn node_stats(&self) -> LocalFuture<'_, Value>;
+
+    /// `/metrics`: Prometheus text from all cores.
+    fn metrics_text(&self) -> LocalFuture<'_, String>;
+
+    /// State of each shard copy on this node, as health needs it: started, recovering, or failed with a reason.
+    fn shard_health(&self, shard: &ShardId) -> ShardHealth;
+}
+
+/// A shared backend.
+pub type SharedBackend = Rc<dyn Backend>;
+
+/// What compiled form of an index's mapping everyone uses.
+#[derive(Clone, Debug)]
+pub struct CompiledIndex {
+    /// Mapping.
+    pub mapping: Arc<Mapping>,
+    /// Analyzers.
+    pub analyzers: Arc<AnalyzerRegistry>,
+}
+
+/// State of a shard copy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ShardHealth {
+    /// Takes requests.
+    Started,
+    /// Replaying its translog.
+    Recovering,
+    /// Has failed, and why.
+    Failed(String),
+    /// Not on this node.
+    Missing,
+}
+
+/// Facts about this node that never change while it runs.
+#[derive(Clone, Debug, Default)]
+pub struct NodeInfo {
+    /// `node.name`
+    pub name: String,
+    /// 22 characters, URL-safe; persisted in the data directory.
+    pub id: String,
+    /// New at each start.
+    pub ephemeral_id: String,
+    /// `127.0.0.1:9200`: where HTTP is bound, as published.
+    pub http_address: String,
+    /// `127.0.0.1:9300`
+    pub transport_address: String,
+    /// IP to show as `ip`/`host`.
+    pub host: String,
+    /// Cores used.
+    pub cores: usize,
+    /// Start, in milliseconds since 1970.
+    pub start_ms: i64,
+    /// `node.attr.*`
+    pub attributes: Vec<(String, String)>,
+}

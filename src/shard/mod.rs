@@ -1,0 +1,3 @@
+//! One shard on one core: its messages, its loop.
+
+pub mod message;
