@@ -1,11 +1,14 @@
 //! Search over an immutable set of segments. CONTRACT STUB: requests and results; owners add the executing modules.
 
 pub mod aggs;
+pub mod doc_set;
+pub mod filter;
 
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::analysis::AnalyzerRegistry;
 use crate::ids::{DocId, PrimaryTerm, SeqNo, Version};
 use crate::query::{Query, Value};
 use crate::segment::live_docs::LiveDocs;
@@ -34,6 +37,36 @@ pub struct DocAddress {
     pub segment: u32,
     /// Document in it.
     pub doc: DocId,
+}
+
+/// What a search needs to know of its index beside the mapping.
+#[derive(Clone, Debug)]
+pub struct IndexContext {
+    /// What `_index` matches and errors name.
+    pub index: String,
+    /// For queries that name an analyzer.
+    pub analyzers: Arc<AnalyzerRegistry>,
+    /// `index.query.default_field`; `*` = all text and keyword fields.
+    pub default_fields: Vec<String>,
+    /// Clauses a query may have (1024).
+    pub max_clause_count: usize,
+    /// `index.max_terms_count` (65,536).
+    pub max_terms_count: usize,
+    /// `index.max_regex_length` (1,000).
+    pub max_regex_length: usize,
+}
+
+impl Default for IndexContext {
+    fn default() -> IndexContext {
+        IndexContext {
+            index: String::new(),
+            analyzers: Arc::default(),
+            default_fields: vec!["*".to_owned()],
+            max_clause_count: 1024,
+            max_terms_count: 65_536,
+            max_regex_length: 1000,
+        }
+    }
 }
 
 /// How many hits to count exactly.
