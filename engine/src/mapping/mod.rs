@@ -1,5 +1,8 @@
 //! Mappings: which fields an index has and how each is indexed. CONTRACT STUB: owners fill in, names stay.
 
+pub mod encode;
+pub mod number;
+
 use std::sync::Arc;
 
 use crate::analysis::{Analyzer, AnalyzerRegistry};
@@ -99,6 +102,15 @@ impl Mapping {
         todo!()
     }
     pub fn by_id(&self, id: FieldId) -> &FieldMapping {
+        todo!()
+    }
+    /// The hidden `_field_names` field: terms are the paths of fields that have neither column nor norms, which is
+    /// how `exists` finds their documents.
+    pub fn field_names(&self) -> &Arc<FieldMapping> {
+        todo!()
+    }
+    /// The hidden `_ignored` field: paths of values left out of the index, as terms and as an ordinal column.
+    pub fn ignored(&self) -> &Arc<FieldMapping> {
         todo!()
     }
     /// By full path; `alias` fields resolved.
