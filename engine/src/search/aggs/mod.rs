@@ -1,33 +1,15 @@
-//! Aggregations: requests, collectors, mergeable partial results. CONTRACT STUB.
+//! Aggregations: requests, collectors, mergeable partial results, answers.
+//!
+//! A shard's [`AggCollector`] turns batches of documents into [`AggPartial`]s, the coordinating node merges those of
+//! all shards in any order, and [`finalize`] renders the answer. A tree of aggregations is a tree of nodes; a node
+//! keeps the state of all its buckets in columns indexed by bucket number, never an object per bucket.
 
-use serde::{Deserialize, Serialize};
+pub mod collect;
+pub mod finalize;
+pub mod partial;
+pub mod request;
 
-/// One requested aggregation with its sub-aggregations.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct AggRequest {
-    /// Name in request and answer.
-    pub name: String,
-    /// What to compute.
-    pub kind: AggKind,
-    /// Inside each bucket.
-    pub subs: Vec<AggRequest>,
-    /// `meta`, given back as it came.
-    pub meta: Option<serde_json::Value>,
-}
-
-/// What to compute. The owner adds the kinds with their parameters.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub enum AggKind {
-    /// Smallest value of a field.
-    Min {
-        /// Path.
-        field: String,
-    },
-}
-
-/// A shard's part of one aggregation; `merge` adds another shard's.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub enum AggPartial {
-    /// Of `Min`.
-    Min(Option<f64>),
-}
+pub use collect::{AggCollector, AggContext, BATCH, SegmentAggs, SegmentFilter};
+pub use finalize::{RenderOptions, finalize};
+pub use partial::AggPartial;
+pub use request::*;
