@@ -1,8 +1,12 @@
 //! Search over an immutable set of segments. CONTRACT STUB: requests and results; owners add the executing modules.
 
 pub mod aggs;
+pub mod automaton;
+pub mod bm25;
 pub mod doc_set;
 pub mod filter;
+pub mod min_should_match;
+pub mod regexp;
 
 use std::sync::Arc;
 

@@ -1,0 +1,338 @@
+//! Automata over the bytes of terms: wildcards and edit distance. They work on characters and take UTF-8 byte by byte.
+//!
+//! Both are simulated, not determinized: a state is the set of pattern positions (wildcard) or a row of the distance
+//! table (fuzzy), so no pattern can blow them up.
+
+use fst::Automaton;
+use smallvec::SmallVec;
+
+/// Bytes of a character seen so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Partial {
+    value: u32,
+    missing: u8,
+}
+
+impl Partial {
+    /// `Some(Some(c))` when `byte` completes a character, `Some(None)` when more bytes are due, `None` when it is not UTF-8.
+    #[inline]
+    pub fn push(&mut self, byte: u8) -> Option<Option<char>> {
+        if self.missing == 0 {
+            let (value, missing) = match byte {
+                0x00..=0x7f => return Some(Some(byte as char)),
+                0xc2..=0xdf => (byte & 0x1f, 1),
+                0xe0..=0xef => (byte & 0x0f, 2),
+                0xf0..=0xf4 => (byte & 0x07, 3),
+                _ => return None,
+            };
+            *self = Partial { value: u32::from(value), missing };
+            return Some(None);
+        }
+        if byte & 0xc0 != 0x80 {
+            return None;
+        }
+        self.value = self.value << 6 | u32::from(byte & 0x3f);
+        self.missing -= 1;
+        if self.missing > 0 {
+            return Some(None);
+        }
+        char::from_u32(std::mem::take(&mut self.value)).map(Some)
+    }
+
+    /// Whether a character is incomplete.
+    #[must_use]
+    pub fn pending(&self) -> bool {
+        self.missing > 0
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Piece {
+    Char(char),
+    AnyChar,
+    AnyString,
+}
+
+/// `*` any characters, `?` one character, `\` takes the next literally.
+#[derive(Clone, Debug)]
+pub struct Wildcard {
+    pieces: Vec<Piece>,
+    case_insensitive: bool,
+}
+
+impl Wildcard {
+    /// Reads a pattern.
+    #[must_use]
+    pub fn new(pattern: &str, case_insensitive: bool) -> Wildcard {
+        let mut pieces = Vec::new();
+        let mut chars = pattern.chars();
+        while let Some(c) = chars.next() {
+            pieces.push(match c {
+                '*' if pieces.last() == Some(&Piece::AnyString) => continue,
+                '*' => Piece::AnyString,
+                '?' => Piece::AnyChar,
+                '\\' => Piece::Char(chars.next().unwrap_or('\\')),
+                c => Piece::Char(c),
+            });
+        }
+        Wildcard { pieces, case_insensitive }
+    }
+
+    /// A text as it is, and anything after it.
+    #[must_use]
+    pub fn prefix(text: &str, case_insensitive: bool) -> Wildcard {
+        let mut pieces: Vec<Piece> = text.chars().map(Piece::Char).collect();
+        pieces.push(Piece::AnyString);
+        Wildcard { pieces, case_insensitive }
+    }
+
+    /// A text as it is.
+    #[must_use]
+    pub fn exact(text: &str, case_insensitive: bool) -> Wildcard {
+        Wildcard { pieces: text.chars().map(Piece::Char).collect(), case_insensitive }
+    }
+
+    /// Whether it is a single `*`.
+    #[must_use]
+    pub fn matches_everything(&self) -> bool {
+        self.pieces == [Piece::AnyString]
+    }
+
+    /// Adds position `at` and what can be reached from it without a character.
+    fn add(&self, set: &mut [u64], mut at: usize) {
+        loop {
+            set[at / 64] |= 1 << (at % 64);
+            if self.pieces.get(at) != Some(&Piece::AnyString) {
+                return;
+            }
+            at += 1;
+        }
+    }
+
+    fn words(&self) -> usize {
+        self.pieces.len() / 64 + 1
+    }
+}
+
+/// Which pattern positions the characters so far can have led to; empty = none.
+#[derive(Clone, Debug)]
+pub struct WildcardState {
+    set: SmallVec<[u64; 2]>,
+    partial: Partial,
+}
+
+impl Automaton for Wildcard {
+    type State = WildcardState;
+
+    fn start(&self) -> WildcardState {
+        let mut set = SmallVec::from_elem(0, self.words());
+        self.add(&mut set, 0);
+        WildcardState { set, partial: Partial::default() }
+    }
+
+    fn is_match(&self, state: &WildcardState) -> bool {
+        let last = self.pieces.len();
+        !state.set.is_empty() && !state.partial.pending() && state.set[last / 64] >> (last % 64) & 1 == 1
+    }
+
+    fn can_match(&self, state: &WildcardState) -> bool {
+        state.set.iter().any(|&w| w != 0)
+    }
+
+    fn accept(&self, state: &WildcardState, byte: u8) -> WildcardState {
+        let mut partial = state.partial;
+        let c = match partial.push(byte) {
+            None => return WildcardState { set: SmallVec::new(), partial },
+            Some(None) => return WildcardState { set: state.set.clone(), partial },
+            Some(Some(c)) => c,
+        };
+        let mut set: SmallVec<[u64; 2]> = SmallVec::from_elem(0, self.words());
+        for (index, &word) in state.set.iter().enumerate() {
+            let mut word = word;
+            while word != 0 {
+                let at = index * 64 + word.trailing_zeros() as usize;
+                word &= word - 1;
+                match self.pieces.get(at) {
+                    Some(Piece::AnyString) => self.add(&mut set, at),
+                    Some(Piece::AnyChar) => self.add(&mut set, at + 1),
+                    Some(Piece::Char(p)) if *p == c || self.case_insensitive && p.eq_ignore_ascii_case(&c) => {
+                        self.add(&mut set, at + 1);
+                    }
+                    _ => {}
+                }
+            }
+        }
+        WildcardState { set, partial }
+    }
+}
+
+/// Terms at most `max_edits` insertions, deletions, substitutions (and swaps of neighbours) away from a word.
+#[derive(Clone, Debug)]
+pub struct Fuzzy {
+    word: Vec<char>,
+    prefix: usize,
+    max_edits: u8,
+    transpositions: bool,
+}
+
+impl Fuzzy {
+    /// `prefix` leading characters must be equal.
+    #[must_use]
+    pub fn new(word: &str, max_edits: u8, prefix: u32, transpositions: bool) -> Fuzzy {
+        Fuzzy { word: word.chars().collect(), prefix: prefix as usize, max_edits, transpositions }
+    }
+
+    /// Edits between the word and `term`; none if more than the maximum.
+    #[must_use]
+    pub fn distance(&self, term: &[u8]) -> Option<u8> {
+        let mut state = self.start();
+        for &b in term {
+            state = self.accept(&state, b);
+        }
+        self.is_match(&state).then(|| state.row[self.word.len()])
+    }
+}
+
+/// The distances of the characters so far to every prefix of the word, and the row before for swaps.
+#[derive(Clone, Debug)]
+pub struct FuzzyState {
+    row: SmallVec<[u8; 24]>,
+    before: SmallVec<[u8; 24]>,
+    last: char,
+    seen: usize,
+    partial: Partial,
+}
+
+impl Automaton for Fuzzy {
+    type State = FuzzyState;
+
+    fn start(&self) -> FuzzyState {
+        let cap = self.max_edits + 1;
+        let row = (0..=self.word.len()).map(|i| u8::try_from(i).unwrap_or(cap).min(cap)).collect();
+        FuzzyState { row, before: SmallVec::new(), last: '\0', seen: 0, partial: Partial::default() }
+    }
+
+    fn is_match(&self, state: &FuzzyState) -> bool {
+        !state.partial.pending() && state.row.last().is_some_and(|&d| d <= self.max_edits)
+    }
+
+    fn can_match(&self, state: &FuzzyState) -> bool {
+        state.row.iter().any(|&d| d <= self.max_edits)
+    }
+
+    fn accept(&self, state: &FuzzyState, byte: u8) -> FuzzyState {
+        let mut next = FuzzyState { row: SmallVec::new(), before: SmallVec::new(), ..*state };
+        let c = match next.partial.push(byte) {
+            None => return next,
+            Some(None) => return FuzzyState { partial: next.partial, ..state.clone() },
+            Some(Some(c)) => c,
+        };
+        if state.row.is_empty() {
+            return next;
+        }
+        next.seen += 1;
+        next.last = c;
+        if state.seen < self.prefix && self.word.get(state.seen) != Some(&c) {
+            return next;
+        }
+        let cap = self.max_edits + 1;
+        next.row.push((state.row[0] + 1).min(cap));
+        for (i, &w) in self.word.iter().enumerate() {
+            let mut d = (state.row[i] + u8::from(w != c)).min(next.row[i] + 1).min(state.row[i + 1] + 1);
+            if self.transpositions
+                && i > 0
+                && !state.before.is_empty()
+                && w == state.last
+                && self.word[i - 1] == c
+            {
+                d = d.min(state.before[i - 1] + 1);
+            }
+            next.row.push(d.min(cap));
+        }
+        next.before = state.row.clone();
+        next
+    }
+}
+
+/// Runs an automaton over a whole term.
+pub fn accepts<A: Automaton>(automaton: &A, term: &[u8]) -> bool {
+    let mut state = automaton.start();
+    for &b in term {
+        state = automaton.accept(&state, b);
+    }
+    automaton.is_match(&state)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn naive_wildcard(p: &[char], t: &[char]) -> bool {
+        match (p.first(), t.first()) {
+            (None, None) => true,
+            (Some('*'), _) => naive_wildcard(&p[1..], t) || !t.is_empty() && naive_wildcard(p, &t[1..]),
+            (Some('?'), Some(_)) => naive_wildcard(&p[1..], &t[1..]),
+            (Some(a), Some(b)) if a == b => naive_wildcard(&p[1..], &t[1..]),
+            _ => false,
+        }
+    }
+
+    /// Optimal string alignment.
+    fn naive_distance(a: &[char], b: &[char], swaps: bool) -> usize {
+        let mut d = vec![vec![0; b.len() + 1]; a.len() + 1];
+        for i in 0..=a.len() {
+            for j in 0..=b.len() {
+                d[i][j] = match (i, j) {
+                    (0, j) => j,
+                    (i, 0) => i,
+                    _ => {
+                        let mut m = (d[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]))
+                            .min(d[i - 1][j] + 1)
+                            .min(d[i][j - 1] + 1);
+                        if swaps && i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                            m = m.min(d[i - 2][j - 2] + 1);
+                        }
+                        m
+                    }
+                };
+            }
+        }
+        d[a.len()][b.len()]
+    }
+
+    proptest! {
+        #[test]
+        fn wildcards_match_as_the_definition(p in "[ab?*é]{0,8}", t in "[abé]{0,8}") {
+            let (pc, tc): (Vec<char>, Vec<char>) = (p.chars().collect(), t.chars().collect());
+            prop_assert_eq!(accepts(&Wildcard::new(&p, false), t.as_bytes()), naive_wildcard(&pc, &tc));
+        }
+
+        #[test]
+        fn fuzzy_matches_as_the_definition(w in "[abé]{0,7}", t in "[abé]{0,7}", k in 0u8..3, swaps: bool) {
+            let (wc, tc): (Vec<char>, Vec<char>) = (w.chars().collect(), t.chars().collect());
+            let d = naive_distance(&wc, &tc, swaps);
+            let expected = (d <= k as usize).then_some(d as u8);
+            prop_assert_eq!(Fuzzy::new(&w, k, 0, swaps).distance(t.as_bytes()), expected);
+        }
+
+        #[test]
+        fn arbitrary_bytes_never_panic(p in any::<String>(), t in proptest::collection::vec(any::<u8>(), 0..20)) {
+            accepts(&Wildcard::new(&p, true), &t);
+            accepts(&Wildcard::prefix(&p, true), &t);
+            let _ = Fuzzy::new(&p, 2, 1, true).distance(&t);
+        }
+    }
+
+    #[test]
+    fn escapes_and_case() {
+        assert!(accepts(&Wildcard::new(r"a\*b", false), b"a*b"));
+        assert!(!accepts(&Wildcard::new(r"a\*b", false), b"axb"));
+        assert!(accepts(&Wildcard::new("AB*", true), b"abc"));
+        assert!(accepts(&Wildcard::prefix("a*", false), b"a*c"));
+        assert!(!accepts(&Wildcard::prefix("a*", false), b"abc"));
+        assert!(Wildcard::new("**", false).matches_everything());
+        assert_eq!(Fuzzy::new("abcd", 2, 2, true).distance(b"xbcd"), None);
+        assert_eq!(Fuzzy::new("abcd", 2, 2, true).distance(b"abdc"), Some(1));
+    }
+}
