@@ -239,12 +239,7 @@ impl Automaton for Fuzzy {
         next.row.push((state.row[0] + 1).min(cap));
         for (i, &w) in self.word.iter().enumerate() {
             let mut d = (state.row[i] + u8::from(w != c)).min(next.row[i] + 1).min(state.row[i + 1] + 1);
-            if self.transpositions
-                && i > 0
-                && !state.before.is_empty()
-                && w == state.last
-                && self.word[i - 1] == c
-            {
+            if self.transpositions && i > 0 && !state.before.is_empty() && w == state.last && self.word[i - 1] == c {
                 d = d.min(state.before[i - 1] + 1);
             }
             next.row.push(d.min(cap));

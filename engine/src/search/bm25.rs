@@ -46,9 +46,7 @@ impl NormTable {
     /// The table for a field with this average length.
     #[must_use]
     pub fn new(average_length: f32) -> NormTable {
-        NormTable(std::array::from_fn(|i| {
-            K1 * ((1.0 - B) + B * decode_length(i as u8) as f32 / average_length)
-        }))
+        NormTable(std::array::from_fn(|i| K1 * ((1.0 - B) + B * decode_length(i as u8) as f32 / average_length)))
     }
 }
 

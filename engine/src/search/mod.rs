@@ -6,7 +6,9 @@ pub mod bm25;
 pub mod doc_set;
 pub mod filter;
 pub mod min_should_match;
+pub mod query_string;
 pub mod regexp;
+pub mod simple_query_string;
 
 use std::sync::Arc;
 

@@ -364,7 +364,9 @@ impl Parser<'_> {
                 }
                 Some('{') => {
                     self.at += 1;
-                    let Some(min) = self.number() else { return self.syntax(format!("integer expected at position {}", self.at)) };
+                    let Some(min) = self.number() else {
+                        return self.syntax(format!("integer expected at position {}", self.at));
+                    };
                     let max = if self.take(',') { self.number().unwrap_or(u32::MAX) } else { min };
                     if !self.take('}') {
                         return self.syntax(format!("expected '}}' at position {}", self.at));
@@ -730,13 +732,24 @@ mod tests {
 
     #[test]
     fn explosions_are_refused() {
-        for p in ["(.*a){1}.{40}".to_owned() + "(a|b)*a(a|b){20}", "(a|b)*a(a|b){14}".to_owned(), "(".repeat(1000), "((a{1000}){1000}){1000}b".to_owned()] {
+        for p in [
+            "(.*a){1}.{40}".to_owned() + "(a|b)*a(a|b){20}",
+            "(a|b)*a(a|b){14}".to_owned(),
+            "(".repeat(1000),
+            "((a{1000}){1000}){1000}b".to_owned(),
+        ] {
             assert!(Regexp::new(&p, false, 10_000).is_err(), "{p}");
         }
     }
 
     fn pattern() -> impl Strategy<Value = String> {
-        let leaf = prop_oneof![Just("a".to_owned()), Just("b".to_owned()), Just(".".to_owned()), Just("[ab]".to_owned()), Just("[^a]".to_owned())];
+        let leaf = prop_oneof![
+            Just("a".to_owned()),
+            Just("b".to_owned()),
+            Just(".".to_owned()),
+            Just("[ab]".to_owned()),
+            Just("[^a]".to_owned())
+        ];
         leaf.prop_recursive(4, 12, 3, |inner| {
             prop_oneof![
                 (inner.clone(), inner.clone()).prop_map(|(a, b)| format!("{a}{b}")),
