@@ -7,7 +7,6 @@ pub mod analysis;
 pub mod codec;
 pub mod commit;
 pub mod document;
-pub mod engine;
 pub mod error;
 pub mod ids;
 pub mod mapping;

@@ -38,6 +38,11 @@ pub enum ShardRequest {
         /// What of them.
         fetch: Arc<FetchRequest>,
     },
+    /// Keeps the present point in time (scroll, PIT): answered with `Opened`; it goes when not used for `keep_alive_ms`.
+    Open {
+        /// Milliseconds.
+        keep_alive_ms: i64,
+    },
     /// Frees contexts that will not be fetched from.
     Free {
         /// Context.
@@ -88,6 +93,11 @@ pub enum ShardResponse {
     Search(SearchShardResponse),
     /// Fetch phase, in the order asked.
     Fetch(Vec<FetchedHit>),
+    /// A new context.
+    Opened {
+        /// Its id.
+        context: u64,
+    },
     /// Explanation tree, and whether it matched; none = no such document.
     Explain(Option<(bool, serde_json::Value)>),
     /// Done.
@@ -271,6 +281,11 @@ pub struct SearchShardRequest {
     pub fetch: Option<(usize, Arc<FetchRequest>)>,
     /// Stop at this time (milliseconds since 1970), with what was found.
     pub deadline_ms: Option<i64>,
+    /// Search in this point in time (from `Open`) and not in the newest; it stays open. Unknown: 404
+    /// `search_context_missing_exception`.
+    pub context: Option<u64>,
+    /// New life time of that context.
+    pub keep_alive_ms: Option<i64>,
 }
 
 /// Query phase result.

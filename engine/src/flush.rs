@@ -1,0 +1,183 @@
+//! Flush: everything up to now durable in segments, a commit point that says so, and the translog trimmed.
+//!
+//! Order on disk, with what a crash after each step leaves:
+//! 1. segment files and live-docs files written and synced: unreferenced files, removed by the next flush;
+//! 2. `commit-N` written, synced, directory synced: either the old or the new commit, both complete;
+//! 3. translog trimmed, older commits and unreferenced files removed: leftovers, removed by the next flush.
+
+use std::collections::BTreeMap;
+
+use crate::commit::{CommitPoint, CommittedSegment, live_docs_file};
+use crate::engine::{CommittedFiles, Engine, Home, SegmentEntry, add};
+use crate::error::Result;
+use crate::ids::{Generation, SegmentId, SeqNo};
+use crate::pace::Pace;
+use crate::segment::{segment_file_name, segment_of_file};
+use crate::store::{Directory, File, write_file};
+
+impl<D: Directory> Engine<D> {
+    /// Commits. False if nothing changed since the last commit (and not `force`). One at a time: a second caller waits.
+    ///
+    /// # Errors
+    /// `DiskFull`: the old commit stays and everything goes on; anything else fails the shard.
+    pub async fn flush<P: Pace>(&self, force: bool, now_ms: i64, pace: &P) -> Result<bool> {
+        let _one_at_a_time = self.flush_lock.lock().await;
+        self.noting(self.flush_locked(force, now_ms, pace).await)
+    }
+
+    /// Whether a flush is running.
+    #[must_use]
+    pub fn flushing(&self) -> bool {
+        self.flush_lock.try_lock().is_none()
+    }
+
+    /// Writes the images of segments that only memory has; not synced. Memory is freed as the files take over.
+    ///
+    /// # Errors
+    /// `DiskFull`: those segments stay in memory and are tried again next time.
+    pub async fn write_images(&self) -> Result<()> {
+        let _one_at_a_time = self.write_lock.lock().await;
+        for unwritten in self.take_unwritten() {
+            self.noting(self.write_image(unwritten.id, &unwritten.name, unwritten.reader.bytes()).await)?;
+        }
+        Ok(())
+    }
+
+    async fn write_image(&self, id: SegmentId, name: &str, image: &[u8]) -> Result<()> {
+        write_file(&self.directory, name, image).await?;
+        let mapped = self.directory.map(name).await?;
+        self.written(id, mapped)
+    }
+
+    async fn flush_locked<P: Pace>(&self, force: bool, now_ms: i64, pace: &P) -> Result<bool> {
+        let (segments, checkpoint) = {
+            let _refreshing = self.refresh_lock.lock().await;
+            self.translog.roll().await?;
+            self.refresh_locked(now_ms, pace).await?;
+            let state = self.state.borrow();
+            (state.segments.clone(), state.visible)
+        };
+        let unchanged = {
+            let state = self.state.borrow();
+            state.committed.local_checkpoint == checkpoint
+                && state.committed.segments.iter().copied().eq(segments.iter().map(|s| s.id))
+        };
+        if unchanged && !force {
+            return Ok(false);
+        }
+        {
+            let _one_at_a_time = self.write_lock.lock().await;
+            let written: BTreeMap<SegmentId, Home> =
+                self.state.borrow().segments.iter().map(|s| (s.id, s.home.clone())).collect();
+            for segment in &segments {
+                let home = written.get(&segment.id).unwrap_or(&segment.home);
+                if *home == Home::Memory {
+                    self.write_image(segment.id, &segment_file_name(segment.id), segment.reader.bytes()).await?;
+                }
+            }
+        }
+        let durable: Vec<SegmentId> = self.state.borrow().committed.segments.clone();
+        let mut committed = Vec::with_capacity(segments.len());
+        for segment in &segments {
+            committed.push(self.commit_segment(segment, durable.contains(&segment.id)).await?);
+        }
+        let position = self.translog.min_generation_for(checkpoint.next());
+        let config = self.config.borrow().clone();
+        let commit = CommitPoint {
+            generation: Generation(self.state.borrow().committed.generation.0 + 1),
+            shard_uuid: config.shard_uuid,
+            segments: committed,
+            local_checkpoint: checkpoint,
+            max_seq_no: checkpoint,
+            max_unsafe_auto_id_timestamp: -1,
+            translog_uuid: config.shard_uuid,
+            translog_position: position,
+            user_data: BTreeMap::new(),
+        };
+        commit.write(&self.directory).await?;
+        self.install(&commit);
+        self.translog.committed(position);
+        self.translog.trim(position.generation).await?;
+        self.remove_garbage(&commit).await?;
+        add(&self.counters.flushes, 1);
+        Ok(true)
+    }
+
+    /// Makes one segment's file and deletes durable, and describes them.
+    async fn commit_segment(&self, segment: &SegmentEntry, durable: bool) -> Result<CommittedSegment> {
+        let file = segment_file_name(segment.id);
+        if !durable {
+            let opened = self.directory.open(&file).await?;
+            opened.sync().await?;
+            opened.close().await?;
+        }
+        let live_docs = match &segment.live {
+            None => None,
+            Some(live) => {
+                let name = live_docs_file(segment.id, segment.live_generation);
+                if !self.state.borrow().committed.files.contains(&name) {
+                    write_file(&self.directory, &name, &live.encode(segment.id, segment.live_generation)).await?;
+                }
+                Some(segment.live_generation)
+            }
+        };
+        let reader = &segment.reader;
+        Ok(CommittedSegment {
+            id: segment.id,
+            file,
+            size: reader.size_bytes(),
+            crc: reader.crc(),
+            doc_count: reader.doc_count(),
+            deleted_count: segment.live.as_ref().map_or(0, |l| l.deleted_count()),
+            live_docs,
+            min_seq_no: reader.min_seq_no(),
+            max_seq_no: reader.max_seq_no(),
+        })
+    }
+
+    /// The commit is durable: what it names is kept until the next one.
+    pub(crate) fn install(&self, commit: &CommitPoint) {
+        let state = &mut *self.state.borrow_mut();
+        for entry in &mut state.segments {
+            if commit.segments.iter().any(|s| s.id == entry.id) {
+                entry.home = Home::Durable;
+            }
+        }
+        state.committed = CommittedFiles {
+            generation: commit.generation,
+            local_checkpoint: commit.local_checkpoint,
+            files: commit.referenced_files().into_iter().collect(),
+            segments: commit.segments.iter().map(|s| s.id).collect(),
+        };
+    }
+
+    /// Removes older commits, and segment and live-docs files that nothing names any more.
+    pub(crate) async fn remove_garbage(&self, commit: &CommitPoint) -> Result<()> {
+        commit.remove_older(&self.directory).await?;
+        let files = self.directory.list().await?;
+        let mut removed = false;
+        for (name, _) in files {
+            let Some(id) = segment_of_file(&name) else { continue };
+            let in_use = {
+                let state = self.state.borrow();
+                state.committed.files.contains(&name)
+                    || state.merging.contains_key(&id)
+                    || (name == segment_file_name(id) && state.segments.iter().any(|s| s.id == id))
+            };
+            if !in_use {
+                self.directory.remove(&name).await?;
+                removed = true;
+            }
+        }
+        if removed {
+            self.directory.sync().await?;
+        }
+        Ok(())
+    }
+
+    /// What the newest durable commit point contains: every operation up to here.
+    #[must_use]
+    pub fn committed_checkpoint(&self) -> SeqNo {
+        self.state.borrow().committed.local_checkpoint
+    }
+}

@@ -1,0 +1,147 @@
+//! Merges beside the shard: choose segments here, merge them anywhere, swap the result in here.
+//!
+//! A merge reads immutable segments and the deletes as they were when it began; documents deleted since are found in the
+//! result through the merge's document maps.
+
+use std::sync::Arc;
+
+use crate::engine::{Engine, Home, SegmentEntry, add};
+use crate::error::Result;
+use crate::ids::{DocId, Generation, SegmentId};
+use crate::merge::merger::{DocMap, MergeSource};
+use crate::merge::policy::{MergeCandidate, SegmentSize};
+use crate::segment::live_docs::LiveDocs;
+use crate::segment::reader::SegmentReader;
+use crate::segment::segment_file_name;
+use crate::segment::writer::Codec;
+use crate::store::{Directory, FileBytes};
+
+/// A merge to be done. `Send`: it runs on a maintenance thread.
+pub struct MergeJob {
+    /// The new segment.
+    pub target: SegmentId,
+    /// Its file.
+    pub name: String,
+    /// In index order.
+    pub sources: Vec<MergeSource>,
+    /// For the new `_source` blocks.
+    pub codec: Codec,
+    /// Bytes of all sources.
+    pub input_bytes: u64,
+    /// Live documents of all sources.
+    pub input_docs: u64,
+}
+
+impl<D: Directory> Engine<D> {
+    /// Sizes of all segments, for the merge policy, oldest first.
+    #[must_use]
+    pub fn segment_sizes(&self) -> Vec<SegmentSize> {
+        let state = self.state.borrow();
+        let size = |s: &SegmentEntry| SegmentSize {
+            id: s.id,
+            size_bytes: s.reader.size_bytes(),
+            doc_count: s.reader.doc_count(),
+            deleted_count: s.live.as_ref().map_or(0, |l| l.deleted_count()),
+            merging: s.merging,
+        };
+        state.segments.iter().map(size).collect()
+    }
+
+    /// Takes the segments of `candidate` for a merge; none if one of them is gone or taken.
+    #[must_use]
+    pub fn begin_merge(&self, candidate: &MergeCandidate) -> Option<MergeJob> {
+        let state = &mut *self.state.borrow_mut();
+        let chosen = |s: &SegmentEntry| candidate.segments.contains(&s.id);
+        let free = state.segments.iter().filter(|s| chosen(s) && !s.merging).count();
+        if free != candidate.segments.len() || free == 0 {
+            return None;
+        }
+        let target = state.new_segment_id();
+        let mut sources = Vec::with_capacity(free);
+        let (mut input_bytes, mut input_docs) = (0, 0);
+        for entry in state.segments.iter_mut().filter(|s| candidate.segments.contains(&s.id)) {
+            entry.merging = true;
+            input_bytes += entry.reader.size_bytes();
+            input_docs += u64::from(entry.live.as_ref().map_or(entry.reader.doc_count(), |l| l.live_count()));
+            sources.push(MergeSource { reader: entry.reader.clone(), live: entry.live.clone() });
+        }
+        state.merging.insert(target, sources.iter().map(|s| s.reader.segment_id()).collect());
+        let codec = self.config.borrow().codec;
+        Some(MergeJob { target, name: segment_file_name(target), sources, codec, input_bytes, input_docs })
+    }
+
+    /// A merge failed or was given up; its segments are free again.
+    pub fn abort_merge(&self, target: SegmentId) {
+        let state = &mut *self.state.borrow_mut();
+        for id in state.merging.remove(&target).unwrap_or_default() {
+            if let Some(entry) = state.segments.iter_mut().find(|s| s.id == id) {
+                entry.merging = false;
+            }
+        }
+    }
+
+    /// Puts the merged segment in place of its sources. `bytes` is the mapped file; `None` when no document was left.
+    /// `began_with` are the deletes the merge knew of, `maps` where each source's documents went.
+    ///
+    /// # Errors
+    /// `Corrupt` when the new segment does not open: the sources stay, and the shard fails.
+    pub async fn finish_merge(
+        &self,
+        target: SegmentId,
+        began_with: &[Option<Arc<LiveDocs>>],
+        maps: &[DocMap],
+        bytes: Option<FileBytes>,
+    ) -> Result<()> {
+        let _no_refresh_in_between = self.refresh_lock.lock().await;
+        let opened = bytes.map(|b| SegmentReader::open(target, b)).transpose();
+        let reader = self.noting(opened)?.map(Arc::new);
+        let state = &mut *self.state.borrow_mut();
+        let Some(source_ids) = state.merging.remove(&target) else { return Ok(()) };
+        assert!(source_ids.len() == maps.len() && maps.len() == began_with.len(), "one map per merged segment");
+
+        // Deletes published while the merge ran.
+        let mut live = reader.as_ref().map(|r| LiveDocs::all(r.doc_count()));
+        for (id, (map, before)) in source_ids.iter().zip(maps.iter().zip(began_with)) {
+            let Some(entry) = state.segments.iter().find(|s| s.id == *id) else { continue };
+            let (Some(now), Some(live)) = (&entry.live, &mut live) else { continue };
+            for doc in 0..entry.reader.doc_count() {
+                let was_live = before.as_ref().is_none_or(|b| b.is_live(doc));
+                if was_live && !now.is_live(doc) {
+                    live.delete(map.get(doc).expect("a document live at the beginning was merged"));
+                }
+            }
+        }
+        // Deletes waiting for the next refresh.
+        let moved = |(segment, doc): (SegmentId, DocId)| match source_ids.iter().position(|id| *id == segment) {
+            None => Some((segment, doc)),
+            Some(i) => maps[i].get(doc).map(|new| (target, new)),
+        };
+        state.pending_deletes = std::mem::take(&mut state.pending_deletes).into_iter().filter_map(moved).collect();
+
+        let at = state.segments.iter().position(|s| source_ids.contains(&s.id)).unwrap_or(state.segments.len());
+        state.segments.retain(|s| !source_ids.contains(&s.id));
+        if let (Some(reader), Some(live)) = (reader, live)
+            && live.live_count() > 0
+        {
+            let deleted = live.deleted_count() > 0;
+            add(&self.counters.merged_docs, u64::from(reader.doc_count()));
+            add(&self.counters.merged_bytes, reader.size_bytes());
+            add(&self.counters.written_segment_bytes, reader.size_bytes());
+            let at = at.min(state.segments.len());
+            state.segments.insert(
+                at,
+                SegmentEntry {
+                    id: target,
+                    reader,
+                    live: deleted.then(|| Arc::new(live)),
+                    live_generation: Generation(u64::from(deleted)),
+                    home: Home::Written,
+                    merging: false,
+                },
+            );
+        }
+        add(&self.counters.merges, 1);
+        self.publish(state);
+        Ok(())
+    }
+}

@@ -1,0 +1,164 @@
+//! Opening a shard: the newest commit point, then the translog from where that commit ends.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use async_lock::Mutex;
+
+use crate::commit::CommitPoint;
+use crate::document::ParsedDocument;
+use crate::engine::{CommittedFiles, Counters, Engine, EngineConfig, Home, IndexOperation, SegmentEntry, State, add};
+use crate::error::{Error, Result};
+use crate::ids::{Generation, SegmentId, SeqNo};
+use crate::mapping::Mapping;
+use crate::op::{Operation, OperationKind};
+use crate::search::Searcher;
+use crate::segment::live_docs::LiveDocs;
+use crate::segment::reader::SegmentReader;
+use crate::segment::segment_of_file;
+use crate::store::Directory;
+use crate::translog::{OperationReader, Options, Translog};
+use crate::write::buffer::IndexingBuffer;
+use crate::write::local_checkpoint::LocalCheckpointTracker;
+use crate::write::plan::Condition;
+use crate::write::version_map::LiveVersionMap;
+
+impl<D: Directory> Engine<D> {
+    /// Opens the shard in `directory`, or makes an empty one where there never was one. Operations newer than the commit
+    /// are not applied yet: feed [`Engine::replay`] to [`Engine::recover`], then refresh.
+    ///
+    /// # Errors
+    /// `Corrupt`, naming file and offset; `Io`; `DiskFull`.
+    pub async fn open(directory: D, config: EngineConfig) -> Result<Engine<D>> {
+        let options = Options { size_max: config.translog_generation_bytes, ..Options::default() };
+        let (commit, translog) = match CommitPoint::load_newest(&directory).await? {
+            Some(commit) => {
+                if commit.shard_uuid != config.shard_uuid {
+                    return Err(Error::corrupt(commit.file_name(), 0, "belongs to another shard"));
+                }
+                let translog =
+                    Translog::open(directory.clone(), config.shard_uuid, commit.translog_position, options).await?;
+                (commit, translog)
+            }
+            None => {
+                // A crash during creation leaves at most an empty translog; segments without a commit are lost data.
+                let files = directory.list().await?;
+                if let Some((name, _)) = files.iter().find(|(name, _)| segment_of_file(name).is_some()) {
+                    return Err(Error::corrupt(name.clone(), 0, "there is a segment, but no commit point"));
+                }
+                let translog = Translog::create(directory.clone(), config.shard_uuid, options).await?;
+                let commit = CommitPoint {
+                    generation: Generation(1),
+                    shard_uuid: config.shard_uuid,
+                    segments: Vec::new(),
+                    local_checkpoint: SeqNo::NONE,
+                    max_seq_no: SeqNo::NONE,
+                    max_unsafe_auto_id_timestamp: -1,
+                    translog_uuid: config.shard_uuid,
+                    translog_position: translog.min_generation_for(SeqNo(0)),
+                    user_data: BTreeMap::new(),
+                };
+                commit.write(&directory).await?;
+                translog.committed(commit.translog_position);
+                (commit, translog)
+            }
+        };
+        let mut segments = Vec::with_capacity(commit.segments.len());
+        for committed in &commit.segments {
+            let bytes = directory.map(&committed.file).await?;
+            if bytes.len() as u64 != committed.size {
+                let reason = format!("{} bytes expected, {} found", committed.size, bytes.len());
+                return Err(Error::corrupt(committed.file.clone(), 0, reason));
+            }
+            let reader = SegmentReader::open(committed.id, bytes)?;
+            if reader.crc() != committed.crc || reader.doc_count() != committed.doc_count {
+                return Err(Error::corrupt(committed.file.clone(), 0, "is not the segment that was committed"));
+            }
+            let (live, live_generation) = match (committed.live_docs, committed.live_docs_file()) {
+                (Some(generation), Some(file)) => {
+                    let bytes = directory.read(&file).await?;
+                    let live = LiveDocs::decode(&file, &bytes, committed.id, generation, committed.doc_count)?;
+                    (Some(Arc::new(live)), generation)
+                }
+                _ => (None, Generation(0)),
+            };
+            let home = Home::Durable;
+            segments.push(SegmentEntry {
+                id: committed.id,
+                reader: Arc::new(reader),
+                live,
+                live_generation,
+                home,
+                merging: false,
+            });
+        }
+        // Files of segments that no commit names may be there still: never use their ids again.
+        let on_disk = directory.list().await?;
+        let newest = on_disk.iter().filter_map(|(name, _)| segment_of_file(name)).max();
+        let next_segment = SegmentId(newest.map_or(1, |id| id.0 + 1));
+        let engine = Engine {
+            directory,
+            config: RefCell::new(config),
+            translog,
+            state: RefCell::new(State {
+                buffer: IndexingBuffer::new(),
+                frozen: None,
+                versions: LiveVersionMap::default(),
+                checkpoints: LocalCheckpointTracker::new(commit.local_checkpoint),
+                segments,
+                pending_deletes: Vec::new(),
+                next_segment,
+                visible: commit.local_checkpoint,
+                committed: CommittedFiles::default(),
+                merging: BTreeMap::new(),
+            }),
+            searcher: RefCell::new(Searcher::default()),
+            refresh_lock: Mutex::new(()),
+            flush_lock: Mutex::new(()),
+            write_lock: Mutex::new(()),
+            counters: Counters::default(),
+            failure: RefCell::new(None),
+        };
+        engine.install(&commit);
+        engine.remove_garbage(&commit).await?;
+        engine.publish(&engine.state.borrow());
+        Ok(engine)
+    }
+
+    /// Operations that the commit lacks, in order.
+    #[must_use]
+    pub fn replay(&self) -> OperationReader<D> {
+        self.translog.replay()
+    }
+
+    /// Whether replaying this operation would change anything.
+    #[must_use]
+    pub fn recovery_needs(&self, operation: &Operation<'_>) -> bool {
+        let state = self.state.borrow();
+        !state.checkpoints.contains(operation.seq_no)
+            && operation.id().is_none_or(|id| state.find(id).is_none_or(|k| k.current.seq_no < operation.seq_no))
+    }
+
+    /// Applies an operation that is in the translog already, with the numbers it has. Older than what is there: nothing
+    /// but its number is noted. `parsed` is the source of an index operation, parsed with `mapping`.
+    pub fn recover(&self, mapping: &Mapping, operation: &Operation<'_>, parsed: &ParsedDocument, now_ms: i64) {
+        let needed = self.recovery_needs(operation);
+        let state = &mut *self.state.borrow_mut();
+        add(&self.counters.recovered_operations, 1);
+        let Operation { seq_no, term, kind } = *operation;
+        match kind {
+            OperationKind::Index { id, version, routing, source } if needed => {
+                let found = state.find(id);
+                let index =
+                    IndexOperation { id, routing, source, condition: Condition::Any, create: false, auto_id: false };
+                state.put(mapping, parsed, &index, found, version, seq_no, term);
+            }
+            OperationKind::Delete { id, version } if needed => {
+                let found = state.find(id);
+                state.remove(id, found, version, seq_no, term, now_ms);
+            }
+            _ => state.checkpoints.mark(seq_no),
+        }
+    }
+}
