@@ -5,3 +5,5 @@
 #![forbid(unsafe_code)]
 
 pub mod cluster;
+#[cfg(feature = "glommio")]
+pub mod http;

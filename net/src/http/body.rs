@@ -1,0 +1,174 @@
+//! A request body as it arrives: decoded, counted, limited.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::Poll;
+
+use bytes::Bytes;
+use hyper::body::{Body as _, Incoming};
+
+use super::encoding::Decoder;
+use super::stream::{Tick, Watch};
+
+/// Why a body could not be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BodyError {
+    /// Longer than `http.max_content_length`: 413.
+    TooLong {
+        /// Bytes allowed.
+        limit: u64,
+    },
+    /// All unfinished requests of this core together hold too many bytes: 429.
+    OutOfMemory {
+        /// Bytes wanted.
+        wanted: u64,
+        /// Bytes allowed.
+        limit: u64,
+    },
+    /// Not what `Content-Encoding` says, or broken framing: 400.
+    Malformed(String),
+    /// The client is gone; nobody will see an answer.
+    Disconnected(String),
+}
+
+impl std::fmt::Display for BodyError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            BodyError::TooLong { limit } => write!(f, "entity content is too long for the configured limit [{limit}]"),
+            BodyError::OutOfMemory { wanted, limit } => {
+                write!(f, "in-flight requests would hold [{wanted}] bytes, which is larger than the limit of [{limit}]")
+            }
+            BodyError::Malformed(text) | BodyError::Disconnected(text) => f.write_str(text),
+        }
+    }
+}
+
+impl std::error::Error for BodyError {}
+
+/// What the reader shares with the connection, which drains what the handler leaves.
+pub(super) struct Source {
+    incoming: RefCell<Incoming>,
+    ended: Cell<bool>,
+    /// Whether anyone asked for the body.
+    pub(super) polled: Cell<bool>,
+    watch: Rc<Watch>,
+    now: Rc<Cell<Tick>>,
+}
+
+impl Source {
+    pub(super) fn new(incoming: Incoming, watch: Rc<Watch>, now: Rc<Cell<Tick>>) -> Source {
+        Source { incoming: RefCell::new(incoming), ended: Cell::new(false), polled: Cell::new(false), watch, now }
+    }
+
+    /// The next piece as sent.
+    pub(super) async fn frame(&self) -> Result<Option<Bytes>, BodyError> {
+        self.polled.set(true);
+        loop {
+            if self.ended.get() {
+                return Ok(None);
+            }
+            let frame = poll_fn(|cx| {
+                let polled = Pin::new(&mut *self.incoming.borrow_mut()).poll_frame(cx);
+                let waiting = polled.is_pending();
+                self.watch.body_wait(waiting.then(|| self.now.get()));
+                if waiting { Poll::Pending } else { polled }
+            })
+            .await;
+            match frame {
+                None => self.ended.set(true),
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) if data.is_empty() => {}
+                    Ok(data) => return Ok(Some(data)),
+                    Err(_trailers) => {}
+                },
+                Some(Err(e)) => {
+                    self.ended.set(true);
+                    return Err(if e.is_parse() || e.is_user() {
+                        BodyError::Malformed(e.to_string())
+                    } else {
+                        BodyError::Disconnected(e.to_string())
+                    });
+                }
+            }
+        }
+    }
+}
+
+/// Reads a body piece by piece. Its bytes count as in flight until it is dropped.
+pub struct BodyReader {
+    source: Rc<Source>,
+    decoder: Option<Decoder>,
+    encoded: Bytes,
+    read: u64,
+    limit: u64,
+    length: Option<u64>,
+    in_flight: Rc<Cell<u64>>,
+    in_flight_max: u64,
+}
+
+impl BodyReader {
+    pub(super) fn new(
+        source: Rc<Source>,
+        decoder: Option<Decoder>,
+        length: Option<u64>,
+        limit: u64,
+        in_flight: Rc<Cell<u64>>,
+        in_flight_max: u64,
+    ) -> BodyReader {
+        let length = if decoder.is_some() { None } else { length };
+        BodyReader { source, decoder, encoded: Bytes::new(), read: 0, limit, length, in_flight, in_flight_max }
+    }
+
+    /// How long the body will be, if that is known.
+    #[must_use]
+    pub fn length(&self) -> Option<u64> {
+        self.length
+    }
+
+    /// The next piece, never empty; `None` at the end. After an error it must not be called again.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, BodyError> {
+        loop {
+            let Some(decoder) = &mut self.decoder else {
+                let Some(piece) = self.source.frame().await? else { return Ok(None) };
+                return self.count(piece).map(Some);
+            };
+            let malformed = |e: std::io::Error| BodyError::Malformed(format!("cannot decode the body: {e}"));
+            let piece = if !self.encoded.is_empty() {
+                glommio::yield_if_needed().await;
+                decoder.step(&mut self.encoded).map_err(malformed)?
+            } else if let Some(frame) = self.source.frame().await? {
+                self.encoded = frame;
+                continue;
+            } else {
+                let rest = decoder.finish().map_err(malformed)?;
+                self.decoder = None;
+                rest
+            };
+            if !piece.is_empty() {
+                return self.count(piece).map(Some);
+            }
+        }
+    }
+
+    fn count(&mut self, piece: Bytes) -> Result<Bytes, BodyError> {
+        let size = piece.len() as u64;
+        if self.read + size > self.limit {
+            return Err(BodyError::TooLong { limit: self.limit });
+        }
+        let wanted = self.in_flight.get() + size;
+        if wanted > self.in_flight_max {
+            return Err(BodyError::OutOfMemory { wanted, limit: self.in_flight_max });
+        }
+        self.read += size;
+        self.in_flight.set(wanted);
+        Ok(piece)
+    }
+}
+
+impl Drop for BodyReader {
+    fn drop(&mut self) {
+        self.in_flight.set(self.in_flight.get() - self.read);
+    }
+}

@@ -1,0 +1,201 @@
+//! hyper's reads and writes over a glommio socket, and the watch that ends connections which stall.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::Instant;
+
+use futures_lite::{AsyncRead, AsyncWrite};
+use glommio::net::TcpStream;
+use hyper::rt::ReadBufCursor;
+
+use super::Limits;
+
+/// Bytes one read takes at most.
+const SCRATCH: usize = 64 << 10;
+
+thread_local! {
+    // One for all connections of a core: an idle connection owns no buffer. Reading through it costs a copy, and
+    // saves filling hyper's uninitialised buffer through a pointer.
+    static READ: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH].into_boxed_slice());
+}
+
+/// Ticks of the sweeper; the time base of the watches, so that no clock is read per request.
+pub(super) type Tick = u32;
+
+/// What a connection is doing and since when. The sweeper reads it and kills the connection when it takes too long.
+#[derive(Default)]
+pub(super) struct Watch {
+    /// Waiting for the rest of a request's head.
+    head_since: Cell<Option<Tick>>,
+    /// When the first byte of that head came.
+    first_byte: Cell<Option<Instant>>,
+    /// The handler waits for the body.
+    body_since: Cell<Option<Tick>>,
+    /// The client does not take our bytes.
+    write_since: Cell<Option<Tick>>,
+    /// No request in work.
+    idle_since: Cell<Tick>,
+    in_work: Cell<bool>,
+    fate: Cell<Fate>,
+    waker: RefCell<Option<Waker>>,
+}
+
+/// What shall become of a connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Fate {
+    #[default]
+    Live,
+    /// Finish the request in work, then close.
+    Drain,
+    /// Close now.
+    Kill,
+}
+
+impl Watch {
+    pub(super) fn new(now: Tick) -> Watch {
+        let watch = Watch::default();
+        watch.idle_since.set(now);
+        watch
+    }
+
+    pub(super) fn request_begins(&self) -> Option<Instant> {
+        self.head_since.set(None);
+        self.in_work.set(true);
+        self.first_byte.take()
+    }
+
+    pub(super) fn request_ends(&self, now: Tick) {
+        self.in_work.set(false);
+        self.body_since.set(None);
+        self.idle_since.set(now);
+    }
+
+    pub(super) fn body_wait(&self, now: Option<Tick>) {
+        match now {
+            Some(now) if self.body_since.get().is_none() => self.body_since.set(Some(now)),
+            Some(_) => {}
+            None => self.body_since.set(None),
+        }
+    }
+
+    pub(super) fn in_work(&self) -> bool {
+        self.in_work.get()
+    }
+
+    /// What the connection takes too long for.
+    pub(super) fn overdue(&self, now: Tick, limits: &TickLimits) -> Option<&'static str> {
+        let over = |since: Option<Tick>, limit: Tick| since.is_some_and(|since| now.wrapping_sub(since) > limit);
+        if over(self.write_since.get(), limits.write) {
+            Some("the client does not read its answer")
+        } else if over(self.body_since.get(), limits.body) {
+            Some("the body does not arrive")
+        } else if over(self.head_since.get(), limits.header) {
+            Some("the head of the request does not arrive")
+        } else if !self.in_work.get() && over(Some(self.idle_since.get()), limits.idle) {
+            Some("idle")
+        } else {
+            None
+        }
+    }
+
+    pub(super) fn set_fate(&self, fate: Fate) {
+        if self.fate.replace(fate) != fate
+            && let Some(waker) = self.waker.borrow_mut().take()
+        {
+            waker.wake();
+        }
+    }
+
+    /// The fate, and a wish to be woken when it changes.
+    pub(super) fn fate(&self, cx: &Context<'_>) -> Fate {
+        let mut waker = self.waker.borrow_mut();
+        if !waker.as_ref().is_some_and(|w| w.will_wake(cx.waker())) {
+            *waker = Some(cx.waker().clone());
+        }
+        self.fate.get()
+    }
+}
+
+/// [`Limits`] in ticks.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct TickLimits {
+    pub(super) header: Tick,
+    pub(super) body: Tick,
+    pub(super) write: Tick,
+    pub(super) idle: Tick,
+}
+
+impl TickLimits {
+    pub(super) fn new(limits: &Limits, tick: std::time::Duration) -> TickLimits {
+        let ticks = |d: std::time::Duration| {
+            Tick::try_from(d.as_nanos().div_ceil(tick.as_nanos().max(1))).unwrap_or(Tick::MAX / 2).max(1)
+        };
+        TickLimits {
+            header: ticks(limits.header_timeout),
+            body: ticks(limits.body_timeout),
+            write: ticks(limits.write_timeout),
+            idle: ticks(limits.idle_timeout),
+        }
+    }
+}
+
+/// The socket as hyper wants it.
+pub(super) struct Stream {
+    socket: TcpStream,
+    watch: Rc<Watch>,
+    now: Rc<Cell<Tick>>,
+}
+
+impl Stream {
+    pub(super) fn new(socket: TcpStream, watch: Rc<Watch>, now: Rc<Cell<Tick>>) -> Stream {
+        Stream { socket, watch, now }
+    }
+}
+
+impl hyper::rt::Read for Stream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        mut cursor: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        READ.with_borrow_mut(|scratch| {
+            let room = cursor.remaining().min(scratch.len());
+            // An error stays an error: `Ok` without bytes would mean a clean end.
+            let n = match Pin::new(&mut this.socket).poll_read(cx, &mut scratch[..room]) {
+                Poll::Ready(read) => read?,
+                Poll::Pending => return Poll::Pending,
+            };
+            cursor.put_slice(&scratch[..n]);
+            if n > 0 && !this.watch.in_work.get() && this.watch.first_byte.get().is_none() {
+                this.watch.first_byte.set(Some(Instant::now()));
+                this.watch.head_since.set(Some(this.now.get()));
+            }
+            Poll::Ready(Ok(()))
+        })
+    }
+}
+
+impl hyper::rt::Write for Stream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let this = &mut *self;
+        let written = Pin::new(&mut this.socket).poll_write(cx, bytes);
+        match &written {
+            Poll::Pending if this.watch.write_since.get().is_none() => this.watch.write_since.set(Some(this.now.get())),
+            Poll::Pending => {}
+            Poll::Ready(_) => this.watch.write_since.set(None),
+        }
+        written
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_close(cx)
+    }
+}
