@@ -12,6 +12,8 @@ use std::sync::Arc;
 
 use crate::error::Result;
 
+#[cfg(test)]
+mod conformance;
 #[cfg(feature = "glommio")]
 pub mod dma;
 pub mod sim;
@@ -49,8 +51,9 @@ pub trait Directory: Clone + 'static {
     /// An open file.
     type File: File;
 
-    /// Makes an empty file for writing, in place of any of that name. `size` bytes are reserved when it is not 0
-    /// (allocated, length unchanged or truncated by the caller at the end).
+    /// Makes a new file for writing, in place of any of that name (whose holders keep the old one). `size` bytes are
+    /// allocated: the file begins with that length, all zeros; truncate it at the end if less was written. A file of
+    /// known size is written at twice the speed of a growing one.
     fn create(&self, name: &str, size: u64) -> impl Future<Output = Result<Self::File>>;
 
     /// Opens an existing file for reading and writing.
