@@ -4,7 +4,10 @@
 
 pub mod backend;
 pub mod config;
+pub mod coordinate;
+
 pub mod error;
 pub mod io;
+pub mod metadata;
 pub mod rest;
 pub mod shard;

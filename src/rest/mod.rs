@@ -1,3 +1,18 @@
 //! The REST API: requests in, answers out; no sockets here.
 
+pub mod bulk;
+pub mod document;
+pub mod filter;
+pub mod http;
+pub mod indices;
+pub mod ndjson;
+pub mod params;
+pub mod pretty;
+pub mod raw;
 pub mod request;
+pub mod root;
+pub mod router;
+pub mod routes;
+#[cfg(test)]
+mod testing;
+pub mod yaml;

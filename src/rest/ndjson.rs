@@ -1,0 +1,58 @@
+//! Lines of a body that arrives in pieces. A line inside one piece is a slice of it, without a copy.
+
+use bytes::Bytes;
+
+/// Cuts pieces into lines.
+#[derive(Default)]
+pub struct Lines {
+    carry: Vec<u8>,
+}
+
+impl Lines {
+    /// Takes the next piece; calls `line` for every line that it ends (without its newline).
+    pub fn feed<E>(&mut self, piece: &Bytes, mut line: impl FnMut(Bytes) -> Result<(), E>) -> Result<(), E> {
+        let mut start = 0;
+        while let Some(length) = piece[start..].iter().position(|b| *b == b'\n') {
+            let end = start + length;
+            if self.carry.is_empty() {
+                line(piece.slice(start..end))?;
+            } else {
+                self.carry.extend_from_slice(&piece[start..end]);
+                line(std::mem::take(&mut self.carry).into())?;
+            }
+            start = end + 1;
+        }
+        self.carry.extend_from_slice(&piece[start..]);
+        Ok(())
+    }
+
+    /// What follows the last newline.
+    #[must_use]
+    pub fn rest(&self) -> &[u8] {
+        &self.carry
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn lines_do_not_depend_on_how_the_body_is_cut(text in "[a-c\\n]{0,60}", cuts in proptest::collection::vec(0usize..60, 0..6)) {
+            let mut cuts: Vec<usize> = cuts.into_iter().map(|c| c.min(text.len())).collect();
+            cuts.extend([0, text.len()]);
+            cuts.sort_unstable();
+            let mut lines = Lines::default();
+            let mut got = Vec::new();
+            for pair in cuts.windows(2) {
+                let piece = Bytes::copy_from_slice(&text.as_bytes()[pair[0]..pair[1]]);
+                lines.feed(&piece, |l| { got.push(String::from_utf8(l.to_vec()).unwrap()); Ok::<(), ()>(()) }).unwrap();
+            }
+            got.push(String::from_utf8(lines.rest().to_vec()).unwrap());
+            let want: Vec<&str> = text.split('\n').collect();
+            prop_assert_eq!(got, want);
+        }
+    }
+}
