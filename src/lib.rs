@@ -5,7 +5,6 @@
 pub mod backend;
 pub mod config;
 pub mod coordinate;
-
 pub mod error;
 pub mod io;
 pub mod metadata;

@@ -735,7 +735,8 @@ pub async fn mget(backend: &SharedBackend, mut request: Request) -> ApiResult<Re
             Err(error) => answers[at] = Some(Err(error)),
         }
     }
-    let futures = groups
+    type Answers = (String, Vec<usize>, Vec<Result<GetResult, ApiError>>);
+    let futures: Vec<crate::backend::LocalFuture<'_, Answers>> = groups
         .into_iter()
         .map(|((_, shard), (index, wanted))| {
             Box::pin(async move {
