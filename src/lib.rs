@@ -10,3 +10,4 @@ pub mod io;
 pub mod metadata;
 pub mod rest;
 pub mod shard;
+pub mod sim;
