@@ -1,5 +1,6 @@
 //! Mappings: which fields an index has and how each is indexed. CONTRACT STUB: owners fill in, names stay.
 
+pub mod date;
 pub mod encode;
 pub mod number;
 
