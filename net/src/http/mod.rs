@@ -66,6 +66,8 @@ pub struct Response {
     pub headers: Vec<(String, String)>,
     /// Body. For HEAD: what GET would answer; its length is sent, the bytes are not.
     pub body: Bytes,
+    /// For HEAD without a body: the length GET would answer.
+    pub length: Option<usize>,
 }
 
 /// Why a request was answered without being handled.

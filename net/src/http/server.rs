@@ -216,7 +216,7 @@ impl<H: Handler> Connections<H> {
             Some(source) => drain(&source).await,
             None => true,
         };
-        self.render(response, compress, !drained || self.draining.get()).await
+        self.render(response, is_head, compress, !drained || self.draining.get()).await
     }
 
     async fn handled(&self, request: Request) -> Response {
@@ -261,7 +261,13 @@ impl<H: Handler> Connections<H> {
         None
     }
 
-    async fn render(&self, response: Response, compress: bool, close: bool) -> hyper::Response<Full<Bytes>> {
+    async fn render(
+        &self,
+        response: Response,
+        is_head: bool,
+        compress: bool,
+        close: bool,
+    ) -> hyper::Response<Full<Bytes>> {
         let mut out = hyper::Response::new(Full::default());
         *out.status_mut() = StatusCode::from_u16(response.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let headers = out.headers_mut();
@@ -287,7 +293,8 @@ impl<H: Handler> Connections<H> {
         }
         // Said explicitly: HEAD answers carry the length of what GET would send.
         if response.status != 204 && response.status != 304 && response.status >= 200 {
-            headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
+            headers
+                .insert(CONTENT_LENGTH, HeaderValue::from(response.length.filter(|_| is_head).unwrap_or(body.len())));
         }
         if close {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
