@@ -350,7 +350,7 @@ fn long_lines_and_headers_answer_400_and_absurd_ones_do_not_reach_us() {
     check(format!("GET / HTTP/1.1\r\nhost: x\r\nh: {}\r\n\r\n", "a".repeat(9000)), &[400]);
     check(path(100_000), &[400, 414, 0]);
     check(format!("GET / HTTP/1.1\r\nhost: x\r\nh: {}\r\n\r\n", "a".repeat(1 << 20)), &[400, 431, 0]);
-    check("NONSENSE\u{1}\r\n\r\n".into(), &[400, 0]);
+    check("NONSENSE\u{1}\r\n\r\n".into(), &[400]);
     check("POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 3\r\ncontent-length: 4\r\n\r\nabcd".into(), &[400]);
     // Smuggling: a request with both framings must not leave bytes that are read as the next request.
     let mut client = Client::new(&server);

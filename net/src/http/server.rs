@@ -148,7 +148,8 @@ impl<H: Handler> Connections<H> {
             async move { Ok::<_, Infallible>(this.request(request, &watch, peer).await) }
         });
         let connection = http1::Builder::new()
-            .pipeline_flush(true)
+            // Gathering the answers to pipelined requests would also hold back the 400 to bytes that are no request.
+            .pipeline_flush(false)
             .half_close(false)
             .max_buf_size(BUFFER_BYTES_MAX)
             // The sweeper keeps the time; hyper's timer would have to be Send.
