@@ -78,8 +78,6 @@ struct Inode {
     current: Vec<u8>,
     /// From `durable` to `current`, unless a failed sync has lost some.
     pending: Vec<Change>,
-    /// Bytes allocated ahead of the length.
-    reserved: u64,
 }
 
 #[derive(Clone)]
@@ -181,7 +179,6 @@ impl SimDirectory {
                 }
             }
             inode.current.clone_from(&inode.durable);
-            inode.reserved = 0;
         }
         // What no name leads to is gone.
         let linked: Vec<usize> = disk.entries.values().copied().collect();
@@ -250,12 +247,7 @@ impl SimDirectory {
     /// Puts a file in place, durably: for golden files and damaged ones.
     pub fn put(&self, name: &str, content: &[u8]) {
         let disk = &mut *self.disk.borrow_mut();
-        disk.inodes.push(Inode {
-            durable: content.to_vec(),
-            current: content.to_vec(),
-            pending: Vec::new(),
-            reserved: content.len() as u64,
-        });
+        disk.inodes.push(Inode { durable: content.to_vec(), current: content.to_vec(), pending: Vec::new() });
         let inode = disk.inodes.len() - 1;
         disk.entries.insert(name.to_owned(), inode);
         disk.durable_entries.insert(name.to_owned(), inode);
@@ -292,7 +284,7 @@ impl Directory for SimDirectory {
         let disk = &mut *self.disk.borrow_mut();
         let finish = disk.step(Step::Create(name.to_owned()))?;
         disk.check_space(size, name)?;
-        let mut inode = Inode { reserved: size, ..Inode::default() };
+        let mut inode = Inode::default();
         if size > 0 {
             inode.current.resize(size as usize, 0);
             inode.pending.push(Change::Truncate(size));
@@ -384,10 +376,8 @@ impl File for SimFile {
         if strikes(&mut disk.writes_until_error) {
             return Err(io(format!("{}: write", self.name), "injected error"));
         }
-        let inode = &disk.inodes[self.inode];
         let end = offset + data.len() as u64;
-        let allocated = inode.reserved.max(inode.current.len() as u64);
-        disk.check_space(end.saturating_sub(allocated), &self.name)?;
+        disk.check_space(end.saturating_sub(disk.inodes[self.inode].current.len() as u64), &self.name)?;
         let inode = &mut disk.inodes[self.inode];
         write_into(&mut inode.current, offset, data);
         inode.pending.push(Change::Write { offset, data: data.into() });
@@ -434,12 +424,9 @@ impl File for SimFile {
         let disk = &mut *self.disk.borrow_mut();
         disk.alive(self)?;
         let finish = disk.step(Step::Truncate(self.name.clone(), size))?;
-        let inode = &disk.inodes[self.inode];
-        let allocated = inode.reserved.max(inode.current.len() as u64);
-        disk.check_space(size.saturating_sub(allocated), &self.name)?;
+        disk.check_space(size.saturating_sub(disk.inodes[self.inode].current.len() as u64), &self.name)?;
         let inode = &mut disk.inodes[self.inode];
         inode.current.resize(size as usize, 0);
-        inode.reserved = size;
         inode.pending.push(Change::Truncate(size));
         finish
     }
@@ -495,7 +482,7 @@ impl Disk {
     }
 
     fn used(&self) -> u64 {
-        self.entries.values().map(|&i| self.inodes[i].reserved.max(self.inodes[i].current.len() as u64)).sum()
+        self.entries.values().map(|&i| self.inodes[i].current.len() as u64).sum()
     }
 
     fn check_space(&self, more: u64, name: &str) -> Result<()> {
