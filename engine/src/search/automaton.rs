@@ -92,6 +92,12 @@ impl Wildcard {
         Wildcard { pieces: text.chars().map(Piece::Char).collect(), case_insensitive }
     }
 
+    /// Whether the whole of `text` fits.
+    #[must_use]
+    pub fn matches(&self, text: &str) -> bool {
+        accepts(self, text.as_bytes())
+    }
+
     /// Whether it is a single `*`.
     #[must_use]
     pub fn matches_everything(&self) -> bool {

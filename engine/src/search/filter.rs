@@ -1,19 +1,32 @@
 //! A query compiled for matching alone: aggregations and post filters.
 
-use crate::error::Result;
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+use crate::ids::{DocId, NO_MORE_DOCS};
 use crate::mapping::Mapping;
+use crate::pace::{Pace, Unpaced};
 use crate::query::Query;
+use crate::search::aggs::SegmentFilter;
+use crate::search::compile::{self, Compiled};
 use crate::search::doc_set::DocSet;
+use crate::search::leaf;
+use crate::search::open::Segment;
 use crate::search::{IndexContext, Searcher, SegmentView};
 
+/// Candidates looked at between two questions to the pace.
+const CANDIDATES_PER_TURN: u32 = 8192;
+
 /// A compiled query without scores; ask it for each segment of the searcher it was compiled for.
-pub struct Filter {}
+pub struct Filter {
+    compiled: Compiled,
+    searcher: Searcher,
+}
 
 /// Compiles `query` for matching. `now_ms` is what `now` in date math means.
 ///
 /// # Errors
 /// What the query cannot do with this mapping, in Elasticsearch's words.
-#[allow(unused_variables, clippy::todo)]
 pub fn compile_filter(
     query: &Query,
     mapping: &Mapping,
@@ -21,13 +34,56 @@ pub fn compile_filter(
     searcher: &Searcher,
     now_ms: i64,
 ) -> Result<Filter> {
-    todo!()
+    let compiled = compile::compile(query, mapping, index, searcher, now_ms, false)?;
+    Ok(Filter { compiled, searcher: searcher.clone() })
 }
 
-#[allow(unused_variables, clippy::todo)]
 impl Filter {
     /// The matching documents of a segment; deleted ones may be among them.
+    ///
+    /// # Errors
+    /// The segment is not one of the searcher, or damaged.
     pub fn for_segment(&self, view: &SegmentView) -> Result<DocSet> {
-        todo!()
+        let ordinal = self
+            .searcher
+            .segments
+            .iter()
+            .position(|s| Arc::ptr_eq(&s.reader, &view.reader))
+            .ok_or_else(|| Error::illegal_argument("filter compiled for another searcher"))?;
+        futures_lite::future::block_on(self.for_ordinal(ordinal, &Unpaced))
+    }
+
+    /// The same for the segment at a position of the searcher, giving way to others; incomplete when stopped.
+    ///
+    /// # Errors
+    /// Damage.
+    pub async fn for_ordinal<P: Pace>(&self, ordinal: usize, pace: &P) -> Result<DocSet> {
+        let view = &self.searcher.segments[ordinal];
+        let leaves = leaf::evaluate(&self.compiled.weight, self.compiled.slots, ordinal, view, pace).await?;
+        let segment = Segment { ordinal, reader: &view.reader, leaves: &leaves };
+        let mut cursor = segment.open(&self.compiled.weight, false);
+        let mut set = DocSet::empty(view.reader.doc_count());
+        let mut doc = cursor.doc();
+        let mut turn_end = CANDIDATES_PER_TURN;
+        while doc != NO_MORE_DOCS {
+            if doc >= turn_end {
+                turn_end = doc.saturating_add(CANDIDATES_PER_TURN);
+                pace.yield_if_needed().await;
+                if pace.stopped() {
+                    break;
+                }
+            }
+            if cursor.matches() {
+                set.insert(doc);
+            }
+            doc = cursor.next();
+        }
+        Ok(set)
+    }
+}
+
+impl SegmentFilter for DocSet {
+    fn matching(&mut self, docs: &[DocId], out: &mut Vec<u32>) {
+        out.extend((0u32..).zip(docs).filter(|(_, d)| self.contains(**d)).map(|(i, _)| i));
     }
 }

@@ -3,12 +3,21 @@
 pub mod aggs;
 pub mod automaton;
 pub mod bm25;
+mod compile;
+mod compile_text;
+mod cursor;
 pub mod doc_set;
 pub mod filter;
+mod leaf;
+mod lower;
 pub mod min_should_match;
+mod open;
+mod phrase;
 pub mod query_string;
 pub mod regexp;
 pub mod simple_query_string;
+mod synonym;
+mod weight;
 
 use std::sync::Arc;
 

@@ -1,0 +1,590 @@
+//! Walking the matches of a compiled query in one segment, in document order.
+//!
+//! - A cursor stands on its first document from the start; `NO_MORE_DOCS` is the end.
+//! - `next` and `seek` move over *candidates*; [`Cursor::matches`] tells whether the candidate is a match. It is asked at
+//!   most once per candidate, and before [`Cursor::score`]. Most kinds have no false candidates ([`Cursor::is_exact`]).
+//! - `score` is asked at most once per match.
+//!
+//! Kinds are an enum, not trait objects: the loops that matter (`bulk.rs`) take terms out of it and call nothing through it.
+
+use smallvec::SmallVec;
+
+use crate::ids::{DocId, NO_MORE_DOCS};
+use crate::search::bm25::{self, Bm25};
+use crate::search::doc_set::DocSet;
+use crate::search::leaf::in_ranges;
+use crate::search::phrase::PhraseCursor;
+use crate::search::synonym::SynonymCursor;
+use crate::segment::reader::{NumberColumn, PostingsCursor};
+
+pub(crate) enum Cursor<'a> {
+    Empty,
+    All { doc: DocId, end: DocId, score: f32 },
+    Term(TermCursor<'a>),
+    Set { set: &'a DocSet, doc: DocId, cost: u64 },
+    List { docs: &'a [DocId], at: usize },
+    Column(ColumnCursor<'a>),
+    Synonyms(Box<SynonymCursor<'a>>),
+    Phrase(Box<PhraseCursor<'a>>),
+    And(Box<AndCursor<'a>>),
+    Or(Box<OrCursor<'a>>),
+    Not(Box<NotCursor<'a>>),
+    Optional(Box<OptionalCursor<'a>>),
+    Boosting(Box<BoostingCursor<'a>>),
+    Constant { inner: Box<Cursor<'a>>, score: f32 },
+}
+
+/// The least document of a cursor's children.
+fn least(docs: &[DocId]) -> DocId {
+    docs.iter().fold(NO_MORE_DOCS, |a, &b| a.min(b))
+}
+
+impl<'a> Cursor<'a> {
+    pub(crate) fn all(doc_count: u32, score: f32) -> Cursor<'a> {
+        if doc_count == 0 { Cursor::Empty } else { Cursor::All { doc: 0, end: doc_count, score } }
+    }
+
+    pub(crate) fn set(set: &'a DocSet, cost: u64) -> Cursor<'a> {
+        Cursor::Set { set, doc: set.next_from(0), cost }
+    }
+
+    /// Current candidate.
+    #[inline]
+    pub(crate) fn doc(&self) -> DocId {
+        match self {
+            Cursor::Empty => NO_MORE_DOCS,
+            Cursor::All { doc, .. } | Cursor::Set { doc, .. } => *doc,
+            Cursor::Term(c) => c.doc(),
+            Cursor::List { docs, at } => docs.get(*at).copied().unwrap_or(NO_MORE_DOCS),
+            Cursor::Column(c) => c.doc,
+            Cursor::Synonyms(c) => c.doc,
+            Cursor::Phrase(c) => c.doc(),
+            Cursor::And(c) => c.doc,
+            Cursor::Or(c) => c.doc,
+            Cursor::Not(c) => c.include.doc(),
+            Cursor::Optional(c) => c.required.doc(),
+            Cursor::Boosting(c) => c.positive.doc(),
+            Cursor::Constant { inner, .. } => inner.doc(),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn next(&mut self) -> DocId {
+        match self {
+            Cursor::Empty => NO_MORE_DOCS,
+            Cursor::All { doc, end, .. } => {
+                *doc = if *doc < *end - 1 { *doc + 1 } else { NO_MORE_DOCS };
+                *doc
+            }
+            Cursor::Term(c) => c.postings.next(),
+            Cursor::Set { set, doc, .. } => {
+                *doc = if *doc == NO_MORE_DOCS { NO_MORE_DOCS } else { set.next_from(*doc + 1) };
+                *doc
+            }
+            Cursor::List { docs, at } => {
+                *at += usize::from(*at < docs.len());
+                docs.get(*at).copied().unwrap_or(NO_MORE_DOCS)
+            }
+            Cursor::Column(c) => c.seek(c.doc.saturating_add(1)),
+            Cursor::Synonyms(c) => c.next(),
+            Cursor::Phrase(c) => c.next(),
+            Cursor::And(c) => c.next(),
+            Cursor::Or(c) => c.next(),
+            Cursor::Not(c) => c.include.next(),
+            Cursor::Optional(c) => c.required.next(),
+            Cursor::Boosting(c) => c.positive.next(),
+            Cursor::Constant { inner, .. } => inner.next(),
+        }
+    }
+
+    /// First candidate >= target; never moves backwards.
+    #[inline]
+    pub(crate) fn seek(&mut self, target: DocId) -> DocId {
+        match self {
+            Cursor::Empty => NO_MORE_DOCS,
+            Cursor::All { doc, end, .. } => {
+                if *doc < target {
+                    *doc = if target < *end { target } else { NO_MORE_DOCS };
+                }
+                *doc
+            }
+            Cursor::Term(c) => c.postings.seek(target),
+            Cursor::Set { set, doc, .. } => {
+                if *doc < target {
+                    *doc = set.next_from(target);
+                }
+                *doc
+            }
+            Cursor::List { docs, at } => {
+                *at += docs[*at..].partition_point(|&d| d < target);
+                docs.get(*at).copied().unwrap_or(NO_MORE_DOCS)
+            }
+            Cursor::Column(c) => c.seek(target),
+            Cursor::Synonyms(c) => c.seek(target),
+            Cursor::Phrase(c) => c.seek(target),
+            Cursor::And(c) => c.seek(target),
+            Cursor::Or(c) => c.seek(target),
+            Cursor::Not(c) => c.include.seek(target),
+            Cursor::Optional(c) => c.required.seek(target),
+            Cursor::Boosting(c) => c.positive.seek(target),
+            Cursor::Constant { inner, .. } => inner.seek(target),
+        }
+    }
+
+    /// Whether the candidate matches.
+    #[inline]
+    pub(crate) fn matches(&mut self) -> bool {
+        match self {
+            Cursor::Empty
+            | Cursor::All { .. }
+            | Cursor::Term(_)
+            | Cursor::Synonyms(_)
+            | Cursor::Set { .. }
+            | Cursor::List { .. } => true,
+            Cursor::Column(c) => c.matches(),
+            Cursor::Phrase(c) => c.matches(),
+            Cursor::And(c) => c.matches(),
+            Cursor::Or(c) => c.matches(),
+            Cursor::Not(c) => c.matches(),
+            Cursor::Optional(c) => c.required.matches(),
+            Cursor::Boosting(c) => c.positive.matches(),
+            Cursor::Constant { inner, .. } => inner.matches(),
+        }
+    }
+
+    /// Whether every candidate matches.
+    pub(crate) fn is_exact(&self) -> bool {
+        match self {
+            Cursor::Empty
+            | Cursor::All { .. }
+            | Cursor::Term(_)
+            | Cursor::Synonyms(_)
+            | Cursor::Set { .. }
+            | Cursor::List { .. } => true,
+            Cursor::Column(_) | Cursor::Phrase(_) | Cursor::Not(_) => false,
+            Cursor::And(c) => c.checks.is_empty(),
+            Cursor::Or(c) => c.exact,
+            Cursor::Optional(c) => c.required.is_exact(),
+            Cursor::Boosting(c) => c.positive.is_exact(),
+            Cursor::Constant { inner, .. } => inner.is_exact(),
+        }
+    }
+
+    /// Score of the match.
+    pub(crate) fn score(&mut self) -> f32 {
+        match self {
+            Cursor::Empty | Cursor::Set { .. } | Cursor::List { .. } | Cursor::Column(_) => 0.0,
+            Cursor::All { score, .. } | Cursor::Constant { score, .. } => *score,
+            Cursor::Term(c) => c.score(),
+            Cursor::Synonyms(c) => c.score(),
+            Cursor::Phrase(c) => c.score(),
+            Cursor::And(c) => c.score(),
+            Cursor::Or(c) => c.score(),
+            Cursor::Not(c) => c.include.score(),
+            Cursor::Optional(c) => c.score(),
+            Cursor::Boosting(c) => c.score(),
+        }
+    }
+
+    /// About how many candidates there are in all.
+    pub(crate) fn cost(&self) -> u64 {
+        match self {
+            Cursor::Empty => 0,
+            Cursor::All { end, .. } => u64::from(*end),
+            Cursor::Term(c) => u64::from(c.postings.doc_freq()),
+            Cursor::Set { cost, .. } => *cost,
+            Cursor::List { docs, .. } => docs.len() as u64,
+            Cursor::Column(c) => u64::from(c.end),
+            Cursor::Synonyms(c) => c.cost(),
+            Cursor::Phrase(c) => c.cost(),
+            Cursor::And(c) => c.children.first().map_or(0, |c| c.0.cost()),
+            Cursor::Or(c) => c.children.iter().map(Cursor::cost).sum(),
+            Cursor::Not(c) => c.include.cost(),
+            Cursor::Optional(c) => c.required.cost(),
+            Cursor::Boosting(c) => c.positive.cost(),
+            Cursor::Constant { inner, .. } => inner.cost(),
+        }
+    }
+
+    /// No match scores more.
+    pub(crate) fn max_score(&self) -> f64 {
+        match self {
+            Cursor::Empty | Cursor::Set { .. } | Cursor::List { .. } | Cursor::Column(_) => 0.0,
+            Cursor::All { score, .. } | Cursor::Constant { score, .. } => f64::from(*score),
+            Cursor::Term(c) => f64::from(c.max),
+            Cursor::Synonyms(c) => f64::from(c.max_score()),
+            Cursor::Phrase(c) => f64::from(c.max_score()),
+            Cursor::And(c) => c.children.iter().filter(|c| c.1).map(|c| c.0.max_score()).sum(),
+            Cursor::Or(c) => c.children.iter().map(Cursor::max_score).sum(),
+            Cursor::Not(c) => c.include.max_score(),
+            Cursor::Optional(c) => c.required.max_score() + c.optional.max_score(),
+            Cursor::Boosting(c) => c.positive.max_score() * f64::from(c.factor).max(1.0),
+        }
+    }
+}
+
+/// Block-max pruning: bounds on the scores of a stretch of documents. Documents asked about never go backwards.
+impl Cursor<'_> {
+    /// A stretch that starts at `from` (the current document or later) and has one cheap bound: its last document.
+    pub(crate) fn block_end(&mut self, from: DocId) -> DocId {
+        match self {
+            Cursor::Term(c) => c.block(from).0,
+            // The cheapest child that scores has the widest blocks.
+            Cursor::And(c) => c
+                .children
+                .iter_mut()
+                .filter(|c| c.1)
+                .map(|c| c.0.block_end(from))
+                .max()
+                .unwrap_or(NO_MORE_DOCS - 1),
+            Cursor::Or(c) => {
+                c.children.iter_mut().map(|c| c.block_end(from)).min().unwrap_or(NO_MORE_DOCS - 1).max(from.saturating_add(511))
+            }
+            Cursor::Not(c) => c.include.block_end(from),
+            Cursor::Optional(c) => c.required.block_end(from).min(c.optional.block_end(from)).max(from.saturating_add(511)),
+            Cursor::Boosting(c) => c.positive.block_end(from),
+            _ => NO_MORE_DOCS - 1,
+        }
+    }
+
+    /// No match from `from` to `to` (both included) scores more.
+    pub(crate) fn bound(&mut self, from: DocId, to: DocId) -> f64 {
+        match self {
+            Cursor::Term(c) => f64::from(c.bound(from, to)),
+            Cursor::And(c) => c.children.iter_mut().filter(|c| c.1).map(|c| c.0.bound(from, to)).sum(),
+            Cursor::Or(c) => {
+                let bounds = c.children.iter_mut().map(|c| c.bound(from, to));
+                match c.combine {
+                    Combine::Best(0.0) => bounds.fold(0.0, f64::max),
+                    // With a tie breaker up to 1 the sum is a bound; above, the tie breaker times the sum.
+                    Combine::Best(tie) => bounds.sum::<f64>() * f64::from(tie).max(1.0),
+                    Combine::Sum => bounds.sum(),
+                }
+            }
+            Cursor::Not(c) => c.include.bound(from, to),
+            Cursor::Optional(c) => {
+                let required = if c.scores { c.required.bound(from, to) } else { 0.0 };
+                required + c.optional.bound(from, to)
+            }
+            Cursor::Boosting(c) => c.positive.bound(from, to) * f64::from(c.factor).max(1.0),
+            _ => self.max_score(),
+        }
+    }
+}
+
+/// Whether a bound, a sum in some order, cannot beat `floor`: the true score is the same sum in another order.
+#[inline]
+pub(crate) fn cannot_beat(bound: f64, floor: f32) -> bool {
+    (bound * (1.0 + 1e-12)) as f32 <= floor
+}
+
+/// A term's postings with what scores them.
+pub(crate) struct TermCursor<'a> {
+    pub postings: Box<PostingsCursor<'a>>,
+    norms: Option<&'a [u8]>,
+    table: &'a [f32; 256],
+    weight: f32,
+    /// No document scores more.
+    pub max: f32,
+}
+
+/// For terms that do not score.
+static NO_TABLE: [f32; 256] = [1.0; 256];
+
+impl<'a> TermCursor<'a> {
+    /// Stands on the first document.
+    pub(crate) fn new(
+        mut postings: Box<PostingsCursor<'a>>,
+        norms: Option<&'a [u8]>,
+        bm25: Option<&'a Bm25>,
+    ) -> TermCursor<'a> {
+        let max = bm25.map_or(0.0, |b| best(postings.impacts(), b.weight, &b.norms.0));
+        postings.next();
+        TermCursor { postings, norms, table: bm25.map_or(&NO_TABLE, |b| &b.norms.0), weight: bm25.map_or(0.0, |b| b.weight), max }
+    }
+
+    #[inline]
+    pub(crate) fn doc(&self) -> DocId {
+        self.postings.doc()
+    }
+
+    #[inline]
+    pub(crate) fn norm(&self, doc: DocId) -> u8 {
+        // Without norms every field counts as one term long.
+        self.norms.map_or(1, |n| n[doc as usize])
+    }
+
+    #[inline]
+    pub(crate) fn score(&mut self) -> f32 {
+        let norm = self.table[self.norm(self.postings.doc()) as usize];
+        bm25::score(self.weight, self.postings.freq() as f32, norm)
+    }
+
+    /// Calls `visit` with each document up to `end` (included) and its score; stands on the first behind it.
+    #[inline]
+    pub(crate) fn scores_until(&mut self, end: DocId, mut visit: impl FnMut(DocId, f32)) {
+        let mut doc = self.doc();
+        while doc <= end {
+            visit(doc, self.score());
+            doc = self.postings.next();
+        }
+    }
+
+    /// The same without scores.
+    #[inline]
+    pub(crate) fn docs_until(&mut self, end: DocId, mut visit: impl FnMut(DocId)) {
+        let mut doc = self.doc();
+        while doc <= end {
+            visit(doc);
+            doc = self.postings.next();
+        }
+    }
+
+    /// The block around `target`, which must not fall from call to call: its last document, and a bound on scores in it.
+    pub(crate) fn block(&mut self, target: DocId) -> (DocId, f32) {
+        let (last, impacts) = self.postings.block_bounds(target);
+        (last, best(impacts, self.weight, self.table))
+    }
+
+    /// Bound on scores from `from` (not falling from call to call) to `to`, both included.
+    pub(crate) fn bound(&mut self, from: DocId, to: DocId) -> f32 {
+        let (mut last, mut bound) = self.block(from);
+        while last < to && bound < self.max {
+            let (next_last, next) = self.block(last + 1);
+            bound = bound.max(next);
+            last = next_last;
+        }
+        bound
+    }
+}
+
+#[inline]
+fn best(impacts: &[(u32, u8)], weight: f32, table: &[f32; 256]) -> f32 {
+    impacts.iter().fold(0.0f32, |m, &(freq, norm)| m.max(bm25::score(weight, freq as f32, table[norm as usize])))
+}
+
+/// Documents whose number is in one of some ranges: every document is a candidate, so it belongs behind another cursor.
+pub(crate) struct ColumnCursor<'a> {
+    pub column: &'a NumberColumn,
+    pub ranges: &'a [std::ops::RangeInclusive<u64>],
+    pub doc: DocId,
+    pub end: DocId,
+    pub values: Vec<u64>,
+}
+
+impl ColumnCursor<'_> {
+    fn seek(&mut self, target: DocId) -> DocId {
+        if self.doc < target {
+            self.doc = if target < self.end { target } else { NO_MORE_DOCS };
+        }
+        self.doc
+    }
+
+    fn matches(&mut self) -> bool {
+        let within = |v: u64| in_ranges(self.ranges, v);
+        if self.column.is_single() {
+            return self.column.first(self.doc).is_some_and(within);
+        }
+        self.column.values(self.doc, &mut self.values);
+        self.values.iter().any(|&v| within(v))
+    }
+}
+
+/// Documents that all children have.
+pub(crate) struct AndCursor<'a> {
+    /// Cheapest first; whether each scores.
+    pub children: SmallVec<[(Cursor<'a>, bool); 4]>,
+    /// Children with false candidates.
+    checks: SmallVec<[usize; 4]>,
+    doc: DocId,
+}
+
+impl<'a> AndCursor<'a> {
+    /// `children` must not be empty.
+    pub(crate) fn new(mut children: SmallVec<[(Cursor<'a>, bool); 4]>) -> AndCursor<'a> {
+        assert!(!children.is_empty());
+        // A column has every document as a candidate: last, it is only asked about what the others agree on.
+        children.sort_by_key(|c| if matches!(c.0, Cursor::Column(_)) { u64::MAX } else { c.0.cost() });
+        let checks = (0..children.len()).filter(|&i| !children[i].0.is_exact()).collect();
+        let first = children[0].0.doc();
+        let mut and = AndCursor { children, checks, doc: 0 };
+        and.align(first);
+        and
+    }
+
+    /// Leapfrog: from the first child's `doc` to the first document that all have.
+    fn align(&mut self, mut doc: DocId) -> DocId {
+        let (lead, others) = self.children.split_first_mut().expect("not empty");
+        'candidate: while doc != NO_MORE_DOCS {
+            for (other, _) in others.iter_mut() {
+                let at = other.seek(doc);
+                if at > doc {
+                    doc = lead.0.seek(at);
+                    continue 'candidate;
+                }
+            }
+            break;
+        }
+        self.doc = doc;
+        doc
+    }
+
+    fn next(&mut self) -> DocId {
+        let doc = self.children[0].0.next();
+        self.align(doc)
+    }
+
+    fn seek(&mut self, target: DocId) -> DocId {
+        if self.doc >= target {
+            return self.doc;
+        }
+        let doc = self.children[0].0.seek(target);
+        self.align(doc)
+    }
+
+    fn matches(&mut self) -> bool {
+        self.checks.iter().all(|&i| self.children[i].0.matches())
+    }
+
+    fn score(&mut self) -> f32 {
+        self.children.iter_mut().filter(|c| c.1).map(|c| f64::from(c.0.score())).sum::<f64>() as f32
+    }
+}
+
+/// How an [`OrCursor`] scores.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Combine {
+    Sum,
+    /// The best, plus this much of the others.
+    Best(f32),
+}
+
+/// Documents that at least `minimum` children have.
+pub(crate) struct OrCursor<'a> {
+    children: Vec<Cursor<'a>>,
+    /// Of the children.
+    docs: Vec<DocId>,
+    /// Which children match the current document, after `matches`.
+    hits: Vec<bool>,
+    doc: DocId,
+    minimum: usize,
+    combine: Combine,
+    exact: bool,
+}
+
+impl<'a> OrCursor<'a> {
+    pub(crate) fn new(mut children: Vec<Cursor<'a>>, minimum: usize, combine: Combine) -> OrCursor<'a> {
+        children.retain(|c| c.doc() != NO_MORE_DOCS);
+        let docs: Vec<DocId> = children.iter().map(Cursor::doc).collect();
+        let exact = minimum <= 1 && children.iter().all(Cursor::is_exact);
+        let doc = if children.len() < minimum { NO_MORE_DOCS } else { least(&docs) };
+        OrCursor { hits: vec![true; docs.len()], doc, docs, children, minimum, combine, exact }
+    }
+
+    fn next(&mut self) -> DocId {
+        if self.doc != NO_MORE_DOCS {
+            for (doc, child) in self.docs.iter_mut().zip(&mut self.children) {
+                if *doc == self.doc {
+                    *doc = child.next();
+                }
+            }
+            self.doc = least(&self.docs);
+        }
+        self.doc
+    }
+
+    fn seek(&mut self, target: DocId) -> DocId {
+        if self.doc < target {
+            for (doc, child) in self.docs.iter_mut().zip(&mut self.children) {
+                if *doc < target {
+                    *doc = child.seek(target);
+                }
+            }
+            self.doc = least(&self.docs);
+        }
+        self.doc
+    }
+
+    fn matches(&mut self) -> bool {
+        if self.exact {
+            return true;
+        }
+        let candidates = self.docs.iter().filter(|&&d| d == self.doc).count();
+        if candidates < self.minimum {
+            return false;
+        }
+        let mut count = 0;
+        for i in 0..self.children.len() {
+            self.hits[i] = self.docs[i] == self.doc && self.children[i].matches();
+            count += usize::from(self.hits[i]);
+        }
+        count >= self.minimum.max(1)
+    }
+
+    fn score(&mut self) -> f32 {
+        let (mut sum, mut best) = (0.0f64, 0.0f32);
+        for i in 0..self.children.len() {
+            if self.docs[i] == self.doc && self.hits[i] {
+                let score = self.children[i].score();
+                sum += f64::from(score);
+                best = best.max(score);
+            }
+        }
+        match self.combine {
+            Combine::Sum => sum as f32,
+            Combine::Best(0.0) => best,
+            Combine::Best(tie) => (f64::from(best) + (sum - f64::from(best)) * f64::from(tie)) as f32,
+        }
+    }
+}
+
+/// Documents of `include` that `exclude` does not have.
+pub(crate) struct NotCursor<'a> {
+    pub include: Cursor<'a>,
+    pub exclude: Cursor<'a>,
+}
+
+impl NotCursor<'_> {
+    fn matches(&mut self) -> bool {
+        let doc = self.include.doc();
+        // The cheaper answer first: whether the exclusion has it as a candidate at all.
+        if self.exclude.seek(doc) == doc && self.exclude.matches() {
+            return false;
+        }
+        self.include.matches()
+    }
+}
+
+/// Documents of `required`, scored higher where `optional` has them.
+pub(crate) struct OptionalCursor<'a> {
+    pub required: Cursor<'a>,
+    /// Whether `required` scores.
+    pub scores: bool,
+    pub optional: Cursor<'a>,
+}
+
+impl OptionalCursor<'_> {
+    fn score(&mut self) -> f32 {
+        let doc = self.required.doc();
+        let mut score = if self.scores { self.required.score() } else { 0.0 };
+        if self.optional.seek(doc) == doc && self.optional.matches() {
+            score += self.optional.score();
+        }
+        score
+    }
+}
+
+/// Documents of `positive`, scored lower where `negative` has them.
+pub(crate) struct BoostingCursor<'a> {
+    pub positive: Cursor<'a>,
+    pub negative: Cursor<'a>,
+    pub factor: f32,
+}
+
+impl BoostingCursor<'_> {
+    fn score(&mut self) -> f32 {
+        let doc = self.positive.doc();
+        let score = self.positive.score();
+        if self.negative.seek(doc) == doc && self.negative.matches() { score * self.factor } else { score }
+    }
+}

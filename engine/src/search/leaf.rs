@@ -1,0 +1,456 @@
+//! Evaluates the leaves of a compiled query on one segment: terms of a pattern, ranges, ids and the like become sets
+//! of documents before scoring starts, so that the loops that score never wait and never do unbounded work at once.
+
+use std::ops::{Bound, RangeInclusive};
+
+use crate::error::Result;
+use crate::ids::{DocId, NO_MORE_DOCS};
+use crate::pace::Pace;
+use crate::search::SegmentView;
+use crate::search::doc_set::DocSet;
+use crate::search::weight::{BoolWeight, Leaf, LeafWeight, Pattern, Weight};
+use crate::segment::reader::{FieldReader, InvertedIndex, SegmentReader, TermInfo, Want};
+
+/// Postings walked between two questions to the pace.
+const POSTINGS_PER_TURN: u64 = 16_384;
+/// Terms visited between two questions to the pace.
+const TERMS_PER_TURN: usize = 512;
+/// Below this part of the segment a sorted list is smaller and faster than a bitmap.
+const LIST_PART: u64 = 64;
+
+/// A leaf's documents in one segment.
+#[derive(Debug, Default)]
+pub(crate) enum Evaluated {
+    #[default]
+    Nothing,
+    Everything,
+    Set(DocSet, u64),
+    /// Sorted.
+    List(Vec<DocId>),
+    /// To be looked up in the field's number column, document by document.
+    Column,
+}
+
+/// Evaluates all leaves of `weight` (by slot; `slots` of them) on segment `ordinal`.
+///
+/// # Errors
+/// Damage.
+pub(crate) async fn evaluate<P: Pace>(
+    weight: &Weight,
+    slots: usize,
+    ordinal: usize,
+    view: &SegmentView,
+    pace: &P,
+) -> Result<Vec<Evaluated>> {
+    let mut planned = Vec::new();
+    plan(weight, ordinal, u64::MAX, &mut planned);
+    let mut out: Vec<Evaluated> = Vec::new();
+    out.resize_with(slots, Evaluated::default);
+    for (leaf, lead) in planned {
+        if pace.stopped() {
+            break;
+        }
+        out[leaf.slot] = evaluate_leaf(&leaf.leaf, &view.reader, lead, pace).await?;
+    }
+    Ok(out)
+}
+
+/// Leaves with how many documents another required clause leaves of the segment.
+fn plan<'a>(weight: &'a Weight, ordinal: usize, lead: u64, out: &mut Vec<(&'a LeafWeight, u64)>) {
+    match weight {
+        Weight::Leaf(leaf) => out.push((leaf, lead)),
+        Weight::Bool(BoolWeight { must, filter, should, must_not, .. }) => {
+            let lead = must.iter().chain(filter).map(|w| cost(w, ordinal)).min().unwrap_or(u64::MAX).min(lead);
+            must.iter().chain(filter).chain(must_not).for_each(|w| plan(w, ordinal, lead, out));
+            should.iter().for_each(|w| plan(w, ordinal, u64::MAX, out));
+        }
+        Weight::DisMax { parts, .. } => parts.iter().for_each(|w| plan(w, ordinal, u64::MAX, out)),
+        Weight::Boosting { positive, negative, .. } => {
+            plan(positive, ordinal, lead, out);
+            plan(negative, ordinal, u64::MAX, out);
+        }
+        Weight::Constant { inner, .. } => plan(inner, ordinal, lead, out),
+        Weight::None | Weight::All { .. } | Weight::Term(_) | Weight::Synonyms(_) | Weight::Phrase(_) => {}
+    }
+}
+
+/// Documents that a clause lets through at most, as far as the dictionary tells.
+fn cost(weight: &Weight, ordinal: usize) -> u64 {
+    let freq = |info: &Option<TermInfo>| info.map_or(0, |i| u64::from(i.doc_freq));
+    match weight {
+        Weight::None => 0,
+        Weight::Term(t) => freq(&t.infos[ordinal]),
+        Weight::Synonyms(s) => s.terms.iter().map(|t| freq(&t.infos[ordinal])).sum(),
+        Weight::Phrase(p) => p
+            .slots
+            .iter()
+            .map(|s| s.terms.iter().map(|t| freq(&t.infos[ordinal])).sum())
+            .min()
+            .unwrap_or(0),
+        Weight::Bool(b) => b.must.iter().chain(&b.filter).map(|w| cost(w, ordinal)).min().unwrap_or(u64::MAX),
+        Weight::Constant { inner, .. } => cost(inner, ordinal),
+        Weight::All { .. } | Weight::Leaf(_) | Weight::DisMax { .. } | Weight::Boosting { .. } => u64::MAX,
+    }
+}
+
+/// Gathers documents in any order: few as a list, many as a bitmap.
+struct Gather {
+    doc_count: u32,
+    list: Vec<DocId>,
+    set: Option<DocSet>,
+}
+
+impl Gather {
+    fn new(doc_count: u32) -> Gather {
+        Gather { doc_count, list: Vec::new(), set: None }
+    }
+
+    #[inline]
+    fn add(&mut self, doc: DocId) {
+        match &mut self.set {
+            Some(set) => set.insert(doc),
+            None => {
+                self.list.push(doc);
+                if self.list.len() as u64 > u64::from(self.doc_count) / LIST_PART {
+                    self.to_set();
+                }
+            }
+        }
+    }
+
+    fn to_set(&mut self) -> &mut DocSet {
+        let list = std::mem::take(&mut self.list);
+        let doc_count = self.doc_count;
+        let set = self.set.get_or_insert_with(|| DocSet::empty(doc_count));
+        list.into_iter().for_each(|d| set.insert(d));
+        set
+    }
+
+    fn finish(mut self) -> Evaluated {
+        if let Some(set) = self.set {
+            let count = u64::from(set.len());
+            return if count == u64::from(self.doc_count) { Evaluated::Everything } else { Evaluated::Set(set, count) };
+        }
+        self.list.sort_unstable();
+        self.list.dedup();
+        if self.list.is_empty() { Evaluated::Nothing } else { Evaluated::List(self.list) }
+    }
+
+    /// Adds a whole postings list.
+    async fn postings<P: Pace>(&mut self, index: &InvertedIndex, info: &TermInfo, pace: &P) {
+        let mut cursor = Box::new(index.postings(info, Want::Docs));
+        let mut left = POSTINGS_PER_TURN;
+        loop {
+            let doc = cursor.next();
+            if doc == NO_MORE_DOCS {
+                return;
+            }
+            self.add(doc);
+            left -= 1;
+            if left == 0 {
+                left = POSTINGS_PER_TURN;
+                pace.yield_if_needed().await;
+                if pace.stopped() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+async fn evaluate_leaf<P: Pace>(leaf: &Leaf, reader: &SegmentReader, lead: u64, pace: &P) -> Result<Evaluated> {
+    let doc_count = reader.doc_count();
+    let mut gather = Gather::new(doc_count);
+    match leaf {
+        Leaf::Terms { field, terms } => {
+            let Some(index) = inverted(reader, field) else { return Ok(Evaluated::Nothing) };
+            for (i, term) in terms.iter().enumerate() {
+                if i % TERMS_PER_TURN == 0 {
+                    pace.yield_if_needed().await;
+                }
+                if let Some(info) = index.get(term) {
+                    gather.postings(index, &info, pace).await;
+                }
+            }
+        }
+        Leaf::Pattern { field, pattern } => {
+            let Some(index) = inverted(reader, field) else { return Ok(Evaluated::Nothing) };
+            for info in matching_terms(index, pattern, pace).await {
+                gather.postings(index, &info, pace).await;
+            }
+        }
+        Leaf::TermRange { field, lower, upper } => {
+            let Some(index) = inverted(reader, field) else { return Ok(Evaluated::Nothing) };
+            for info in terms_between(index, lower, upper, pace).await {
+                gather.postings(index, &info, pace).await;
+            }
+        }
+        Leaf::Numbers { field, ranges } => {
+            let Some(field) = reader.field(field) else { return Ok(Evaluated::Nothing) };
+            return numbers(field, ranges, doc_count, lead, pace).await;
+        }
+        Leaf::Exists { fields } => {
+            for name in fields {
+                let Some(field) = reader.field(name) else { continue };
+                if field.doc_count() == doc_count {
+                    return Ok(Evaluated::Everything);
+                }
+                exists(field, &mut gather, pace).await;
+            }
+        }
+        Leaf::Ids { ids } => {
+            for (i, id) in ids.iter().enumerate() {
+                if i % TERMS_PER_TURN == 0 {
+                    pace.yield_if_needed().await;
+                }
+                if let Some(doc) = reader.lookup_id(id.as_bytes()) {
+                    gather.add(doc);
+                }
+            }
+        }
+        Leaf::Routing { values } => {
+            for doc in 0..doc_count {
+                if u64::from(doc) % POSTINGS_PER_TURN == 0 {
+                    pace.yield_if_needed().await;
+                }
+                if reader.routing(doc).is_some_and(|r| values.as_ref().is_none_or(|v| v.iter().any(|v| v == r))) {
+                    gather.add(doc);
+                }
+            }
+        }
+        Leaf::SeqNo { range } => {
+            for doc in 0..doc_count {
+                if u64::from(doc) % POSTINGS_PER_TURN == 0 {
+                    pace.yield_if_needed().await;
+                }
+                if range.contains(&reader.seq_no(doc).0) {
+                    gather.add(doc);
+                }
+            }
+        }
+    }
+    Ok(gather.finish())
+}
+
+fn inverted<'a>(reader: &'a SegmentReader, field: &str) -> Option<&'a InvertedIndex> {
+    reader.field(field)?.terms()
+}
+
+/// Terms from `from` on while `wanted`, a turn's worth at a time.
+async fn walk_terms<P: Pace>(
+    index: &InvertedIndex,
+    from: &[u8],
+    pace: &P,
+    mut wanted: impl FnMut(&[u8]) -> bool,
+) -> Vec<TermInfo> {
+    let mut infos = Vec::new();
+    let mut next = from.to_vec();
+    loop {
+        let mut left = TERMS_PER_TURN;
+        let mut more = false;
+        let mut resume = Vec::new();
+        index.visit_from(&next, &mut |term, info| {
+            if !wanted(term) {
+                return false;
+            }
+            if left == 0 {
+                more = true;
+                resume.extend_from_slice(term);
+                return false;
+            }
+            left -= 1;
+            infos.push(info);
+            true
+        });
+        if !more {
+            return infos;
+        }
+        next = resume;
+        pace.yield_if_needed().await;
+        if pace.stopped() {
+            return infos;
+        }
+    }
+}
+
+async fn matching_terms<P: Pace>(index: &InvertedIndex, pattern: &Pattern, pace: &P) -> Vec<TermInfo> {
+    if let Pattern::Prefix(prefix) = pattern {
+        return walk_terms(index, prefix, pace, |term| term.starts_with(prefix)).await;
+    }
+    let mut infos = Vec::new();
+    pattern.visit(index, &mut |_, info| {
+        infos.push(info);
+        true
+    });
+    infos
+}
+
+impl Pattern {
+    /// Terms that the pattern accepts, in byte order, as long as `visit` answers true.
+    pub(crate) fn visit(&self, index: &InvertedIndex, visit: &mut dyn FnMut(&[u8], TermInfo) -> bool) {
+        match self {
+            Pattern::Prefix(prefix) => {
+                index.visit_from(prefix, &mut |term, info| term.starts_with(prefix) && visit(term, info));
+            }
+            Pattern::Wildcard(a) => index.visit_matching(a, visit),
+            Pattern::Regexp(a) => index.visit_matching(a, visit),
+            Pattern::Fuzzy(a) => index.visit_matching(a, visit),
+        }
+    }
+}
+
+async fn terms_between<P: Pace>(
+    index: &InvertedIndex,
+    lower: &Bound<Vec<u8>>,
+    upper: &Bound<Vec<u8>>,
+    pace: &P,
+) -> Vec<TermInfo> {
+    let mut from = match lower {
+        Bound::Unbounded => Vec::new(),
+        Bound::Included(t) | Bound::Excluded(t) => t.clone(),
+    };
+    if matches!(lower, Bound::Excluded(_)) {
+        // The next string in byte order.
+        from.push(0);
+    }
+    walk_terms(index, &from, pace, |term| match upper {
+        Bound::Unbounded => true,
+        Bound::Included(t) => term <= &t[..],
+        Bound::Excluded(t) => term < &t[..],
+    })
+    .await
+}
+
+async fn numbers<P: Pace>(
+    field: &FieldReader,
+    ranges: &[RangeInclusive<u64>],
+    doc_count: u32,
+    lead: u64,
+    pace: &P,
+) -> Result<Evaluated> {
+    if let Some(column) = field.numbers() {
+        let Some((min, max)) = column.bounds() else { return Ok(Evaluated::Nothing) };
+        if ranges.iter().any(|r| *r.start() <= min && max <= *r.end()) && field.doc_count() == doc_count {
+            return Ok(Evaluated::Everything);
+        }
+        if ranges.iter().all(|r| *r.end() < min || max < *r.start()) {
+            return Ok(Evaluated::Nothing);
+        }
+    }
+    let estimate = field.points().map(|p| ranges.iter().map(|r| p.estimate(r.clone())).sum::<u64>());
+    match (field.numbers(), estimate) {
+        (Some(_), estimate) if lead < estimate.unwrap_or(u64::from(doc_count)) => return Ok(Evaluated::Column),
+        (column, Some(estimate)) if column.is_none() || estimate <= u64::from(doc_count) / 2 => {
+            let points = field.points().expect("estimated");
+            let mut gather = Gather::new(doc_count);
+            for range in ranges {
+                visit_points(points, range.clone(), &mut gather, pace).await;
+            }
+            return Ok(gather.finish());
+        }
+        _ => {}
+    }
+    let Some(column) = field.numbers() else { return Ok(Evaluated::Nothing) };
+    let mut set = DocSet::empty(doc_count);
+    let within = |v: u64| in_ranges(ranges, v);
+    let mut values = Vec::new();
+    let mut doc = 0;
+    while doc < doc_count {
+        let (block, min, max) = column.block_bounds(doc);
+        let possible = min <= max && ranges.iter().any(|r| *r.start() <= max && min <= *r.end());
+        if possible && column.is_single() && column.is_full() {
+            column.range(block.clone(), &mut values);
+            for (i, &v) in values.iter().enumerate() {
+                if within(v) {
+                    set.insert(block.start + i as u32);
+                }
+            }
+        } else if possible {
+            for d in block.clone() {
+                column.values(d, &mut values);
+                if values.iter().any(|&v| within(v)) {
+                    set.insert(d);
+                }
+            }
+        }
+        doc = block.end;
+        pace.yield_if_needed().await;
+        if pace.stopped() {
+            break;
+        }
+    }
+    let count = u64::from(set.len());
+    Ok(if count == 0 { Evaluated::Nothing } else { Evaluated::Set(set, count) })
+}
+
+/// Whether one of the ranges, sorted and apart, has the value.
+#[inline]
+pub(crate) fn in_ranges(ranges: &[RangeInclusive<u64>], value: u64) -> bool {
+    if let [only] = ranges {
+        return only.contains(&value);
+    }
+    let at = ranges.partition_point(|r| *r.end() < value);
+    ranges.get(at).is_some_and(|r| *r.start() <= value)
+}
+
+/// A large range is visited in parts, halved until each is a turn's work.
+async fn visit_points<P: Pace>(
+    points: &crate::segment::reader::Points,
+    range: RangeInclusive<u64>,
+    gather: &mut Gather,
+    pace: &P,
+) {
+    let mut parts = vec![range];
+    while let Some(part) = parts.pop() {
+        let (low, high) = (*part.start(), *part.end());
+        if points.estimate(part.clone()) > 4 * POSTINGS_PER_TURN && low < high && parts.len() < 64 {
+            let middle = low + (high - low) / 2;
+            parts.push(middle + 1..=high);
+            parts.push(low..=middle);
+            continue;
+        }
+        points.visit(part, &mut |doc| gather.add(doc));
+        pace.yield_if_needed().await;
+        if pace.stopped() {
+            return;
+        }
+    }
+}
+
+async fn exists<P: Pace>(field: &FieldReader, gather: &mut Gather, pace: &P) {
+    let doc_count = gather.doc_count;
+    if let Some(column) = field.numbers() {
+        let mut values = Vec::new();
+        for doc in 0..doc_count {
+            if u64::from(doc) % POSTINGS_PER_TURN == 0 {
+                pace.yield_if_needed().await;
+            }
+            column.values(doc, &mut values);
+            if !values.is_empty() {
+                gather.add(doc);
+            }
+        }
+    } else if let Some(column) = field.ordinals() {
+        for doc in 0..doc_count {
+            if u64::from(doc) % POSTINGS_PER_TURN == 0 {
+                pace.yield_if_needed().await;
+            }
+            if column.first(doc).is_some() {
+                gather.add(doc);
+            }
+        }
+    } else if let Some(norms) = field.norms() {
+        for (doc, &norm) in norms.iter().enumerate() {
+            if doc as u64 % POSTINGS_PER_TURN == 0 {
+                pace.yield_if_needed().await;
+            }
+            if norm != 0 {
+                gather.add(doc as DocId);
+            }
+        }
+    } else if let Some(index) = field.terms() {
+        for info in walk_terms(index, b"", pace, |_| true).await {
+            gather.postings(index, &info, pace).await;
+        }
+    }
+}
