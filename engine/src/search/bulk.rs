@@ -37,10 +37,14 @@ impl<'a> Plan<'a> {
                 Some(cursor) => Plan::Term(cursor),
                 None => Plan::Done,
             },
-            Weight::Bool(b) if b.filter.is_empty() && b.must_not.is_empty() && b.should.is_empty() && all_terms(&b.must) => {
+            Weight::Bool(b)
+                if b.filter.is_empty() && b.must_not.is_empty() && b.should.is_empty() && all_terms(&b.must) =>
+            {
                 Plan::and(terms(&b.must))
             }
-            Weight::Bool(b) if b.filter.is_empty() && b.must_not.is_empty() && b.must.is_empty() && all_terms(&b.should) => {
+            Weight::Bool(b)
+                if b.filter.is_empty() && b.must_not.is_empty() && b.must.is_empty() && all_terms(&b.should) =>
+            {
                 if b.minimum == b.should.len() {
                     Plan::and(terms(&b.should))
                 } else if b.minimum <= 1 {

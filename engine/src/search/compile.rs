@@ -263,7 +263,11 @@ impl Compiler<'_> {
             }
             QueryKind::ConstantScore { filter } => {
                 let inner = self.compile(filter, 1.0, false)?;
-                Ok(if inner.is_none() { Weight::None } else { Weight::Constant { inner: Box::new(inner), score: boost } })
+                Ok(if inner.is_none() {
+                    Weight::None
+                } else {
+                    Weight::Constant { inner: Box::new(inner), score: boost }
+                })
             }
             QueryKind::DisMax { queries, tie_breaker } => {
                 self.check_clauses(queries.len())?;
@@ -344,7 +348,10 @@ impl Compiler<'_> {
 
     fn check_indexed(&self, field: &FieldMapping) -> Result<()> {
         if field.spec.terms == TermsOption::None && !field.spec.points {
-            return Err(Error::illegal_argument(format!("Cannot search on field [{}] since it is not indexed.", field.path)));
+            return Err(Error::illegal_argument(format!(
+                "Cannot search on field [{}] since it is not indexed.",
+                field.path
+            )));
         }
         Ok(())
     }
@@ -372,7 +379,9 @@ impl Compiler<'_> {
                 self.leaf(Leaf::Pattern { field: Arc::clone(&path), pattern }, boost, text())
             }
             Encoded::Term(term) if is_string(mapped) => self.term(&path, &term, boost, scores),
-            Encoded::Term(term) => self.leaf(Leaf::Terms { field: Arc::clone(&path), terms: vec![term] }, boost, text()),
+            Encoded::Term(term) => {
+                self.leaf(Leaf::Terms { field: Arc::clone(&path), terms: vec![term] }, boost, text())
+            }
             Encoded::Terms(range) => {
                 let (lower, upper) = range.into_inner();
                 let leaf = Leaf::TermRange {
@@ -382,8 +391,12 @@ impl Compiler<'_> {
                 };
                 self.leaf(leaf, boost, text())
             }
-            Encoded::Number(n) => self.leaf(Leaf::Numbers { field: Arc::clone(&path), ranges: vec![n..=n] }, boost, text()),
-            Encoded::Numbers(range) => self.leaf(Leaf::Numbers { field: Arc::clone(&path), ranges: vec![range] }, boost, text()),
+            Encoded::Number(n) => {
+                self.leaf(Leaf::Numbers { field: Arc::clone(&path), ranges: vec![n..=n] }, boost, text())
+            }
+            Encoded::Numbers(range) => {
+                self.leaf(Leaf::Numbers { field: Arc::clone(&path), ranges: vec![range] }, boost, text())
+            }
         })
     }
 
@@ -422,7 +435,11 @@ impl Compiler<'_> {
             parts.push(self.leaf(Leaf::Terms { field: Arc::clone(&path), terms }, boost, text.clone()));
         }
         if !numbers.is_empty() {
-            parts.push(self.leaf(Leaf::Numbers { field: Arc::clone(&path), ranges: join_ranges(numbers) }, boost, text.clone()));
+            parts.push(self.leaf(
+                Leaf::Numbers { field: Arc::clone(&path), ranges: join_ranges(numbers) },
+                boost,
+                text.clone(),
+            ));
         }
         for range in term_ranges {
             let (lower, upper) = range.into_inner();
@@ -453,9 +470,11 @@ impl Compiler<'_> {
         boost: f32,
     ) -> Result<Weight> {
         if field == "_seq_no" {
-            let end = |b: &crate::query::Bound| value_text(&b.value).parse::<i64>().map_err(|_| {
-                Error::request("number_format_exception", format!("For input string: \"{}\"", value_text(&b.value)))
-            });
+            let end = |b: &crate::query::Bound| {
+                value_text(&b.value).parse::<i64>().map_err(|_| {
+                    Error::request("number_format_exception", format!("For input string: \"{}\"", value_text(&b.value)))
+                })
+            };
             let low = lower.map(|b| end(b).map(|v| v.saturating_add(i64::from(!b.inclusive)))).transpose()?;
             let high = upper.map(|b| end(b).map(|v| v.saturating_sub(i64::from(!b.inclusive)))).transpose()?;
             let range = low.unwrap_or(i64::MIN)..=high.unwrap_or(i64::MAX);
@@ -488,7 +507,13 @@ impl Compiler<'_> {
             "_id" | "_index" | "_type" | "_source" | "_seq_no" | "_version" | "_primary_term" => {
                 return Weight::All { score: boost };
             }
-            "_routing" => return self.leaf(Leaf::Routing { values: None }, boost, "DocValuesFieldExistsQuery [field=_routing]".to_owned()),
+            "_routing" => {
+                return self.leaf(
+                    Leaf::Routing { values: None },
+                    boost,
+                    "DocValuesFieldExistsQuery [field=_routing]".to_owned(),
+                );
+            }
             _ => {}
         }
         let mut mapped: Vec<&Arc<FieldMapping>> = Vec::new();
@@ -593,7 +618,9 @@ impl Compiler<'_> {
         if matches!(field, "_id" | "_routing") {
             return Err(Error::request(
                 "query_shard_exception",
-                format!("Can only use {what} queries on keyword, text and wildcard fields - not on [{field}] which is of type [{field}]"),
+                format!(
+                    "Can only use {what} queries on keyword, text and wildcard fields - not on [{field}] which is of type [{field}]"
+                ),
             ));
         }
         let mapped = if field == "_ignored" { Some(self.mapping.ignored()) } else { self.mapping.field(field) };

@@ -11,9 +11,7 @@ use crate::search::automaton::Fuzzy;
 use crate::search::bm25::Bm25;
 use crate::search::compile::{Compiler, is_string, type_name, value_text};
 use crate::search::min_should_match::minimum_should_match;
-use crate::search::weight::{
-    BoolWeight, Leaf, Pattern, PhraseSlot, PhraseWeight, SynonymWeight, TermWeight, Weight,
-};
+use crate::search::weight::{BoolWeight, Leaf, Pattern, PhraseSlot, PhraseWeight, SynonymWeight, TermWeight, Weight};
 use crate::segment::TermsOption;
 
 /// `max_expansions` where the query says nothing.
@@ -81,12 +79,11 @@ impl Compiler<'_> {
     /// The analyzer of the query, else of the field; none = the text as it is.
     fn analyzer_for(&self, field: &FieldMapping, options: &TextOptions) -> Result<Option<Arc<Analyzer>>> {
         match &options.analyzer {
-            Some(name) => self
-                .index
-                .analyzers
-                .analyzer(name)
-                .map(Some)
-                .ok_or_else(|| Error::request("query_shard_exception", format!("[match] analyzer [{name}] not found"))),
+            Some(name) => {
+                self.index.analyzers.analyzer(name).map(Some).ok_or_else(|| {
+                    Error::request("query_shard_exception", format!("[match] analyzer [{name}] not found"))
+                })
+            }
             None => Ok(field.search_analyzer.clone().or_else(|| field.analyzer.clone())),
         }
     }

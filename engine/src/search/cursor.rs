@@ -230,18 +230,20 @@ impl Cursor<'_> {
         match self {
             Cursor::Term(c) => c.block(from).0,
             // The cheapest child that scores has the widest blocks.
-            Cursor::And(c) => c
+            Cursor::And(c) => {
+                c.children.iter_mut().filter(|c| c.1).map(|c| c.0.block_end(from)).max().unwrap_or(NO_MORE_DOCS - 1)
+            }
+            Cursor::Or(c) => c
                 .children
                 .iter_mut()
-                .filter(|c| c.1)
-                .map(|c| c.0.block_end(from))
-                .max()
-                .unwrap_or(NO_MORE_DOCS - 1),
-            Cursor::Or(c) => {
-                c.children.iter_mut().map(|c| c.block_end(from)).min().unwrap_or(NO_MORE_DOCS - 1).max(from.saturating_add(511))
-            }
+                .map(|c| c.block_end(from))
+                .min()
+                .unwrap_or(NO_MORE_DOCS - 1)
+                .max(from.saturating_add(511)),
             Cursor::Not(c) => c.include.block_end(from),
-            Cursor::Optional(c) => c.required.block_end(from).min(c.optional.block_end(from)).max(from.saturating_add(511)),
+            Cursor::Optional(c) => {
+                c.required.block_end(from).min(c.optional.block_end(from)).max(from.saturating_add(511))
+            }
             Cursor::Boosting(c) => c.positive.block_end(from),
             _ => NO_MORE_DOCS - 1,
         }
@@ -300,7 +302,13 @@ impl<'a> TermCursor<'a> {
     ) -> TermCursor<'a> {
         let max = bm25.map_or(0.0, |b| best(postings.impacts(), b.weight, &b.norms.0));
         postings.next();
-        TermCursor { postings, norms, table: bm25.map_or(&NO_TABLE, |b| &b.norms.0), weight: bm25.map_or(0.0, |b| b.weight), max }
+        TermCursor {
+            postings,
+            norms,
+            table: bm25.map_or(&NO_TABLE, |b| &b.norms.0),
+            weight: bm25.map_or(0.0, |b| b.weight),
+            max,
+        }
     }
 
     #[inline]

@@ -81,12 +81,9 @@ fn cost(weight: &Weight, ordinal: usize) -> u64 {
         Weight::None => 0,
         Weight::Term(t) => freq(&t.infos[ordinal]),
         Weight::Synonyms(s) => s.terms.iter().map(|t| freq(&t.infos[ordinal])).sum(),
-        Weight::Phrase(p) => p
-            .slots
-            .iter()
-            .map(|s| s.terms.iter().map(|t| freq(&t.infos[ordinal])).sum())
-            .min()
-            .unwrap_or(0),
+        Weight::Phrase(p) => {
+            p.slots.iter().map(|s| s.terms.iter().map(|t| freq(&t.infos[ordinal])).sum()).min().unwrap_or(0)
+        }
         Weight::Bool(b) => b.must.iter().chain(&b.filter).map(|w| cost(w, ordinal)).min().unwrap_or(u64::MAX),
         Weight::Constant { inner, .. } => cost(inner, ordinal),
         Weight::All { .. } | Weight::Leaf(_) | Weight::DisMax { .. } | Weight::Boosting { .. } => u64::MAX,

@@ -2,9 +2,7 @@
 
 use crate::analysis::Analyzer;
 use crate::error::{Error, Result};
-use crate::query::{
-    Bound, Fuzziness, MultiMatchKind, Operator, Query, QueryKind, QueryString, TextOptions, Value,
-};
+use crate::query::{Bound, Fuzziness, MultiMatchKind, Operator, Query, QueryKind, QueryString, TextOptions, Value};
 use crate::search::compile::Compiler;
 use crate::search::query_string::{self, Expr, Leaf, Occur};
 use crate::search::simple_query_string;
@@ -31,9 +29,8 @@ impl Compiler<'_> {
             (fields, _) => fields.to_vec(),
         };
         let and = query.options.operator == Operator::And;
-        let parsed = query_string::parse(&query.query, and).map_err(|_| {
-            Error::request("query_shard_exception", format!("Failed to parse query [{}]", query.query))
-        })?;
+        let parsed = query_string::parse(&query.query, and)
+            .map_err(|_| Error::request("query_shard_exception", format!("Failed to parse query [{}]", query.query)))?;
         let Some(expr) = parsed else { return Ok(QueryKind::MatchNone.into()) };
         let lowering = Lowering {
             lenient: query.options.lenient || fields.iter().any(|f| f.0 == "*"),
@@ -85,8 +82,7 @@ impl Compiler<'_> {
                         Occur::MustNot => must_not.push(clause),
                     }
                 }
-                let kind =
-                    QueryKind::Bool { must, filter: Vec::new(), should, must_not, minimum_should_match: None };
+                let kind = QueryKind::Bool { must, filter: Vec::new(), should, must_not, minimum_should_match: None };
                 Ok(Query { kind, boost: *boost, name: None })
             }
             Expr::Leaf(field, leaf, boost) => {
@@ -150,7 +146,9 @@ impl Compiler<'_> {
                 if !lowering.leading_wildcard && pattern.starts_with(['*', '?']) {
                     return Err(Error::request(
                         "query_shard_exception",
-                        format!("Failed to parse query [{pattern}]: '*' or '?' not allowed as first character in WildcardQuery"),
+                        format!(
+                            "Failed to parse query [{pattern}]: '*' or '?' not allowed as first character in WildcardQuery"
+                        ),
                     ));
                 }
                 self.each_field(fields, lowering, |field, analyzer| QueryKind::Wildcard {
@@ -167,7 +165,8 @@ impl Compiler<'_> {
             })?,
             Leaf::Range(lower, upper) => {
                 let bound = |end: &Option<(String, bool)>| {
-                    end.as_ref().map(|(text, inclusive)| Bound { value: Value::String(text.clone()), inclusive: *inclusive })
+                    end.as_ref()
+                        .map(|(text, inclusive)| Bound { value: Value::String(text.clone()), inclusive: *inclusive })
                 };
                 self.each_field(fields, lowering, |field, _| QueryKind::Range {
                     field,

@@ -1,12 +1,15 @@
-//! Search over an immutable set of segments. CONTRACT STUB: requests and results; owners add the executing modules.
+//! Search over an immutable set of segments: requests, results, and the modules that turn one into the other.
 
 pub mod aggs;
 pub mod automaton;
 pub mod bm25;
+mod bulk;
+mod collect;
 mod compile;
 mod compile_text;
 mod cursor;
 pub mod doc_set;
+pub mod execute;
 pub mod filter;
 mod leaf;
 mod lower;
@@ -16,8 +19,13 @@ mod phrase;
 pub mod query_string;
 pub mod regexp;
 pub mod simple_query_string;
+mod sink;
+mod sort;
 mod synonym;
 mod weight;
+
+pub use execute::{count, query};
+pub use filter::{Filter, compile_filter};
 
 use std::sync::Arc;
 
@@ -69,6 +77,8 @@ pub struct IndexContext {
     pub max_terms_count: usize,
     /// `index.max_regex_length` (1,000).
     pub max_regex_length: usize,
+    /// Memory that the aggregations of one request may take on this shard.
+    pub agg_bytes_max: usize,
 }
 
 impl Default for IndexContext {
@@ -80,6 +90,7 @@ impl Default for IndexContext {
             max_clause_count: 1024,
             max_terms_count: 65_536,
             max_regex_length: 1000,
+            agg_bytes_max: 256 << 20,
         }
     }
 }

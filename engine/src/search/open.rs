@@ -41,7 +41,9 @@ impl<'a> Segment<'a> {
                     }
                 }
             }
-            Weight::Phrase(phrase) => self.phrase(phrase, scores).map_or(Cursor::Empty, |p| Cursor::Phrase(Box::new(p))),
+            Weight::Phrase(phrase) => {
+                self.phrase(phrase, scores).map_or(Cursor::Empty, |p| Cursor::Phrase(Box::new(p)))
+            }
             Weight::Leaf(leaf) => {
                 let inner = self.leaf(leaf);
                 if scores && inner.doc() != crate::ids::NO_MORE_DOCS {

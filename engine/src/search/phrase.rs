@@ -103,7 +103,8 @@ impl<'a> PhraseCursor<'a> {
         norms: Option<&'a [u8]>,
         bm25: Option<&'a Bm25>,
     ) -> PhraseCursor<'a> {
-        let repeats = (0..slots.len()).any(|i| slots[..i].iter().any(|s| s.keys.iter().any(|k| slots[i].keys.contains(k))));
+        let repeats =
+            (0..slots.len()).any(|i| slots[..i].iter().any(|s| s.keys.iter().any(|k| slots[i].keys.contains(k))));
         slots.sort_by_key(|s| s.cost);
         // A phrase is at most as frequent as its rarest term.
         let max = bm25.map_or(0.0, |b| match (&slots[0].terms[..], slop) {

@@ -107,9 +107,7 @@ impl Sink for CountSink<'_> {
     fn set(&mut self, base: DocId, words: &[u64]) {
         let ones: u32 = match self.live {
             None => words.iter().map(|w| w.count_ones()).sum(),
-            Some(live) => {
-                words.iter().zip(&live[(base / 64) as usize..]).map(|(a, b)| (a & b).count_ones()).sum()
-            }
+            Some(live) => words.iter().zip(&live[(base / 64) as usize..]).map(|(a, b)| (a & b).count_ones()).sum(),
         };
         self.count.add(u64::from(ones));
     }
@@ -127,10 +125,7 @@ impl Eq for Scored {}
 
 impl Ord for Scored {
     fn cmp(&self, other: &Scored) -> std::cmp::Ordering {
-        other
-            .score
-            .total_cmp(&self.score)
-            .then_with(|| (self.segment, self.doc).cmp(&(other.segment, other.doc)))
+        other.score.total_cmp(&self.score).then_with(|| (self.segment, self.doc).cmp(&(other.segment, other.doc)))
     }
 }
 
@@ -176,6 +171,16 @@ impl TopScores {
         if self.heap.len() == self.top {
             self.worst = self.heap.peek().map_or(f32::INFINITY, |w| w.score);
         }
+    }
+
+    /// Score of the worst hit kept once there are enough; below 0 before.
+    #[inline]
+    pub(crate) fn worst(&self) -> f32 {
+        self.worst
+    }
+
+    pub(crate) fn wants_nothing(&self) -> bool {
+        self.top == 0
     }
 
     /// Best first.

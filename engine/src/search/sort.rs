@@ -30,7 +30,7 @@ pub(crate) type Keys = SmallVec<[Key; 2]>;
 
 /// How a field's numbers are to be read.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Class {
+pub(crate) enum Class {
     Signed,
     Unsigned,
     Bool,
@@ -116,8 +116,18 @@ enum Source {
     Doc,
     /// `_seq_no` and the like are not columns.
     SeqNo,
-    Number { field: Option<Arc<FieldMapping>>, class: Class, mode: SortMode, missing: u64, format: Option<String> },
-    Bytes { field: Option<Arc<FieldMapping>>, max: bool, missing: MissingBytes },
+    Number {
+        field: Option<Arc<FieldMapping>>,
+        class: Class,
+        mode: SortMode,
+        missing: u64,
+        format: Option<String>,
+    },
+    Bytes {
+        field: Option<Arc<FieldMapping>>,
+        max: bool,
+        missing: MissingBytes,
+    },
 }
 
 #[derive(Clone, Debug)]
@@ -192,7 +202,11 @@ impl SortPlan {
         match (a, b) {
             (Key::Number(a), Key::Number(b)) => a.cmp(b),
             (Key::Bytes(Some(a)), Key::Bytes(Some(b))) => {
-                if self.keys[index].descending { b.cmp(a) } else { a.cmp(b) }
+                if self.keys[index].descending {
+                    b.cmp(a)
+                } else {
+                    a.cmp(b)
+                }
             }
             (Key::Bytes(None), Key::Bytes(None)) => Ordering::Equal,
             (Key::Bytes(a), Key::Bytes(_)) => {
@@ -213,9 +227,7 @@ impl SortPlan {
             .map(|(planned, key)| {
                 let flip = if planned.descending { u64::MAX } else { 0 };
                 Ok(match (&planned.source, key) {
-                    (Source::Score, Key::Number(n)) => {
-                        SortValue::Float(f64::from(number::to_f32(n ^ flip)))
-                    }
+                    (Source::Score, Key::Number(n)) => SortValue::Float(f64::from(number::to_f32(n ^ flip))),
                     (Source::Doc | Source::SeqNo, Key::Number(n)) => SortValue::Int((n ^ flip) as i64),
                     (Source::Number { field, class, format, .. }, Key::Number(n)) => {
                         let sortable = n ^ flip;
@@ -273,6 +285,7 @@ impl SortPlan {
                         mode: *mode,
                         missing: *missing,
                         flip,
+                        doc_count: reader.doc_count(),
                     },
                     Source::Bytes { field, max, missing } => KeyReader::Bytes {
                         column: field.as_ref().and_then(|f| reader.field(&f.path)).and_then(|f| f.ordinals()),
@@ -293,7 +306,8 @@ impl SortPlan {
 impl PlannedKey {
     fn after(&self, value: &SortValue, now_ms: i64) -> Result<Key> {
         let flip = if self.descending { u64::MAX } else { 0 };
-        let wrong = |what: &str| Error::illegal_argument(format!("Failed to parse search_after value for field [{what}]."));
+        let wrong =
+            |what: &str| Error::illegal_argument(format!("Failed to parse search_after value for field [{what}]."));
         let number = match &self.source {
             Source::Score => match value {
                 SortValue::Float(f) => number::from_f32(*f as f32),
@@ -392,7 +406,13 @@ fn plan_field(
                     _ => Class::Signed,
                 };
                 let last = !matches!(missing, Missing::First);
-                Source::Number { field: None, class, mode: SortMode::Min, missing: class.extreme(last != descending), format: None }
+                Source::Number {
+                    field: None,
+                    class,
+                    mode: SortMode::Min,
+                    missing: class.extreme(last != descending),
+                    format: None,
+                }
             }
         });
     };
@@ -444,10 +464,25 @@ fn plan_field(
 
 /// Reads one key of a segment's documents.
 pub(crate) enum KeyReader<'a> {
-    Score { flip: u64 },
-    Doc { base: u32, flip: u64 },
-    SeqNo { reader: &'a SegmentReader, flip: u64 },
-    Number { column: Option<&'a NumberColumn>, class: Class, mode: SortMode, missing: u64, flip: u64 },
+    Score {
+        flip: u64,
+    },
+    Doc {
+        base: u32,
+        flip: u64,
+    },
+    SeqNo {
+        reader: &'a SegmentReader,
+        flip: u64,
+    },
+    Number {
+        column: Option<&'a NumberColumn>,
+        class: Class,
+        mode: SortMode,
+        missing: u64,
+        flip: u64,
+        doc_count: u32,
+    },
     Bytes {
         column: Option<&'a OrdinalColumn>,
         max: bool,
@@ -465,7 +500,7 @@ impl KeyReader<'_> {
             KeyReader::Score { flip } => number::from_f32(score) ^ flip,
             KeyReader::Doc { base, flip } => u64::from(base + doc) ^ flip,
             KeyReader::SeqNo { reader, flip } => reader.seq_no(doc).0 as u64 ^ flip,
-            KeyReader::Number { column, class, mode, missing, flip } => {
+            KeyReader::Number { column, class, mode, missing, flip, .. } => {
                 let value = column.and_then(|c| match mode {
                     SortMode::Min => c.first(doc),
                     _ if c.is_single() => c.first(doc),
@@ -475,19 +510,22 @@ impl KeyReader<'_> {
             }
             KeyReader::Bytes { column, max, descending, missing, missing_first } => {
                 let Some(column) = column else {
-                    return if *missing_first { 0 } else { u64::MAX };
+                    return match missing {
+                        Some(_) => MIDDLE,
+                        None if *missing_first => 0,
+                        None => u64::MAX,
+                    };
                 };
-                let ordinal = if *max && !column.is_single() {
-                    let mut ordinals = Vec::new();
-                    column.values(doc, &mut ordinals);
-                    ordinals.last().copied()
-                } else {
-                    column.first(doc)
-                };
-                match (ordinal, missing) {
+                match (pick_ordinal(column, doc, *max), missing) {
                     (Some(ordinal), _) => ordinal_rank(u64::from(ordinal) * 2 + 2, *descending),
                     (None, Some(bytes)) => bytes_rank(column, bytes, *descending),
-                    (None, None) => if *missing_first { 0 } else { u64::MAX },
+                    (None, None) => {
+                        if *missing_first {
+                            0
+                        } else {
+                            u64::MAX
+                        }
+                    }
                 }
             }
         }
@@ -500,28 +538,35 @@ impl KeyReader<'_> {
             (KeyReader::Bytes { column: Some(column), descending, .. }, Key::Bytes(Some(bytes))) => {
                 bytes_rank(column, bytes, *descending)
             }
-            // No document of the segment has a value: all are before or after.
-            (KeyReader::Bytes { .. }, Key::Bytes(Some(_))) => u64::MAX / 2,
+            // No document of the segment has a value: all are before or after, or as the stand-in is.
+            (KeyReader::Bytes { missing, descending, .. }, Key::Bytes(Some(bytes))) => match missing {
+                None => MIDDLE,
+                Some(all) => {
+                    let order = if *descending { bytes.cmp(all) } else { all.cmp(bytes) };
+                    match order {
+                        Ordering::Less => MIDDLE + 1,
+                        Ordering::Equal => MIDDLE,
+                        Ordering::Greater => MIDDLE - 1,
+                    }
+                }
+            },
             (KeyReader::Bytes { missing_first, .. }, _) => {
-                if *missing_first { 0 } else { u64::MAX }
+                if *missing_first {
+                    0
+                } else {
+                    u64::MAX
+                }
             }
             _ => 0,
         }
     }
 
-    /// Whether equal ranks are equal keys: not so for a string between two of the segment's.
+    /// The key itself. Equal ranks need not be equal keys: strings between two of the segment's have one rank.
     pub(crate) fn key(&self, doc: DocId, score: f32, scratch: &mut Vec<u64>) -> Key {
         match self {
             KeyReader::Bytes { column, max, missing, .. } => {
                 let Some(column) = column else { return Key::Bytes(missing.clone()) };
-                let ordinal = if *max && !column.is_single() {
-                    let mut ordinals = Vec::new();
-                    column.values(doc, &mut ordinals);
-                    ordinals.last().copied()
-                } else {
-                    column.first(doc)
-                };
-                Key::Bytes(match ordinal {
+                Key::Bytes(match pick_ordinal(column, doc, *max) {
                     Some(ordinal) => {
                         let mut term = Vec::new();
                         column.term(ordinal, &mut term);
@@ -531,6 +576,14 @@ impl KeyReader<'_> {
                 })
             }
             _ => Key::Number(self.rank(doc, score, scratch)),
+        }
+    }
+
+    /// Whether the segment's column ends before `doc`.
+    pub(crate) fn at_end(&self, doc: DocId) -> bool {
+        match self {
+            KeyReader::Number { doc_count, .. } => doc >= *doc_count,
+            _ => false,
         }
     }
 
@@ -551,10 +604,23 @@ impl KeyReader<'_> {
                 }
                 Some((docs.end, best))
             }
-            KeyReader::Doc { base, flip: 0 } => Some((doc + 1, u64::from(base + doc))),
+            // Documents only get worse.
+            KeyReader::Doc { base, flip: 0 } => Some((crate::ids::NO_MORE_DOCS, u64::from(base + doc))),
             _ => None,
         }
     }
+}
+
+/// The rank of all documents where a segment has no column.
+const MIDDLE: u64 = u64::MAX / 2;
+
+fn pick_ordinal(column: &OrdinalColumn, doc: DocId, max: bool) -> Option<u32> {
+    if !max || column.is_single() {
+        return column.first(doc);
+    }
+    let mut ordinals = Vec::new();
+    column.values(doc, &mut ordinals);
+    ordinals.last().copied()
 }
 
 fn ordinal_rank(rank: u64, descending: bool) -> u64 {

@@ -173,7 +173,11 @@ impl Weight {
                 if *tie == 0.0 { format!("({text})") } else { format!("({text})~{tie:?}") }
             }
             Weight::Boosting { positive, negative, factor } => {
-                format!("FunctionScoreQuery({}, scored by boost(queryboost({})^{factor:?}))", positive.text(), negative.text())
+                format!(
+                    "FunctionScoreQuery({}, scored by boost(queryboost({})^{factor:?}))",
+                    positive.text(),
+                    negative.text()
+                )
             }
             Weight::Constant { inner, .. } => format!("ConstantScore({})", inner.text()),
         }
