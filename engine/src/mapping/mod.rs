@@ -33,6 +33,7 @@ use crate::segment::FieldSpec;
 pub(crate) use compile::{Leaf, Node, NodeKind, ROOT, is_metadata};
 pub(crate) use definition::{Dynamic, split_path};
 pub(crate) use dynamic::DynamicType;
+pub(crate) use params::java_text;
 
 /// A field's position in its mapping's field list. Stable: a mapping update only appends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -251,7 +251,7 @@ pub(super) fn canonical(param: &Param, field: &str, value: &Value) -> Result<Val
 }
 
 /// A JSON value as Java prints maps and lists, which is how errors show it: `{a=1, b=[x, y]}`.
-pub(super) fn java_text(value: &Value) -> String {
+pub(crate) fn java_text(value: &Value) -> String {
     let mut out = String::new();
     write_java(value, &mut out);
     out

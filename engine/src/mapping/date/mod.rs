@@ -167,7 +167,7 @@ fn print_epoch(moment: Instant, digits: u32, out: &mut String) {
 fn parse_iso(text: &str, strict: bool, at: &mut usize) -> Option<Fields> {
     let bytes = text.as_bytes();
     let mut fields = Fields::default();
-    let mut digits = |at: &mut usize, min: usize, max: usize| -> Option<u32> {
+    let digits = |at: &mut usize, min: usize, max: usize| -> Option<u32> {
         let count = bytes[*at..].iter().take(max).take_while(|b| b.is_ascii_digit()).count();
         if count < min {
             return None;
