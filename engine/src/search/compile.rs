@@ -82,30 +82,6 @@ pub(crate) fn value_text(value: &Value) -> String {
     }
 }
 
-/// Elasticsearch's name of a type.
-pub(crate) fn type_name(kind: &FieldType) -> &str {
-    match kind {
-        FieldType::Text => "text",
-        FieldType::Keyword => "keyword",
-        FieldType::Long => "long",
-        FieldType::Integer => "integer",
-        FieldType::Short => "short",
-        FieldType::Byte => "byte",
-        FieldType::UnsignedLong => "unsigned_long",
-        FieldType::Double => "double",
-        FieldType::Float => "float",
-        FieldType::HalfFloat => "half_float",
-        FieldType::ScaledFloat { .. } => "scaled_float",
-        FieldType::Date => "date",
-        FieldType::DateNanos => "date_nanos",
-        FieldType::Boolean => "boolean",
-        FieldType::Ip => "ip",
-        FieldType::Binary => "binary",
-        FieldType::GeoPoint => "geo_point",
-        FieldType::Opaque(name) => name,
-    }
-}
-
 /// Whether the field's terms are strings.
 pub(crate) fn is_string(field: &FieldMapping) -> bool {
     matches!(field.kind, FieldType::Text | FieldType::Keyword)
@@ -247,7 +223,7 @@ impl Compiler<'_> {
                 if !is_string(mapped) {
                     return Err(Error::illegal_argument(format!(
                         "Can only use fuzzy queries on keyword and text fields - not on [{field}] which is of type [{}]",
-                        type_name(&mapped.kind)
+                        mapped.type_name
                     )));
                 }
                 self.check_indexed(mapped)?;
@@ -347,7 +323,7 @@ impl Compiler<'_> {
     }
 
     fn check_indexed(&self, field: &FieldMapping) -> Result<()> {
-        if field.spec.terms == TermsOption::None && !field.spec.points {
+        if !field.indexed || (field.spec.terms == TermsOption::None && !field.spec.points) {
             return Err(Error::illegal_argument(format!(
                 "Cannot search on field [{}] since it is not indexed.",
                 field.path
@@ -528,11 +504,10 @@ impl Compiler<'_> {
         }
         let (mut direct, mut named) = (Vec::new(), Vec::new());
         for one in mapped {
-            let spec = &one.spec;
-            if spec.column != crate::segment::ColumnKind::None || spec.norms || field == "_ignored" {
-                direct.push(Arc::from(one.path.as_str()));
-            } else {
+            if one.in_field_names {
                 named.push(one.path.as_bytes().to_vec());
+            } else {
+                direct.push(Arc::from(one.path.as_str()));
             }
         }
         let text = format!("DocValuesFieldExistsQuery [field={field}]");
@@ -631,7 +606,7 @@ impl Compiler<'_> {
                 "query_shard_exception",
                 format!(
                     "Can only use {what} queries on {kinds} - not on [{field}] which is of type [{}]",
-                    type_name(&mapped.kind)
+                    mapped.type_name
                 ),
             ));
         }

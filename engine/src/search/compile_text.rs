@@ -9,7 +9,7 @@ use crate::mapping::{FieldMapping, FieldType};
 use crate::query::{Fuzziness, MatchKind, MultiMatchKind, Operator, TextOptions, Value};
 use crate::search::automaton::Fuzzy;
 use crate::search::bm25::Bm25;
-use crate::search::compile::{Compiler, is_string, type_name, value_text};
+use crate::search::compile::{Compiler, is_string, value_text};
 use crate::search::min_should_match::minimum_should_match;
 use crate::search::weight::{BoolWeight, Leaf, Pattern, PhraseSlot, PhraseWeight, SynonymWeight, TermWeight, Weight};
 use crate::segment::TermsOption;
@@ -56,7 +56,7 @@ impl Compiler<'_> {
             let only = |what: &str| {
                 Error::illegal_argument(format!(
                     "Can only use {what} queries on text fields - not on [{field}] which is of type [{}]",
-                    type_name(&mapped.kind)
+                    mapped.type_name
                 ))
             };
             return match kind {
@@ -70,7 +70,12 @@ impl Compiler<'_> {
         if mapped.spec.terms == TermsOption::None {
             return Err(Error::illegal_argument(format!("Cannot search on field [{field}] since it is not indexed.")));
         }
-        let analyzer = self.analyzer_for(mapped, options)?;
+        let quoted =
+            mapped.search_quote_analyzer.as_ref().filter(|_| kind == MatchKind::Phrase && options.analyzer.is_none());
+        let analyzer = match quoted {
+            Some(analyzer) => Some(Arc::clone(analyzer)),
+            None => self.analyzer_for(mapped, options)?,
+        };
         let text = value_text(text);
         let positions = analyze(analyzer.as_deref(), &text);
         self.analyzed(mapped, positions, kind, options, boost * mapped.boost, scores)
@@ -241,8 +246,7 @@ impl Compiler<'_> {
         if field.kind != FieldType::Text {
             return Err(Error::illegal_argument(format!(
                 "Can only use phrase prefix queries on text fields - not on [{}] which is of type [{}]",
-                field.path,
-                type_name(&field.kind)
+                field.path, field.type_name
             )));
         }
         let (last_at, last) = positions.pop_last().expect("not empty");

@@ -10,6 +10,8 @@ mod compile_text;
 mod cursor;
 pub mod doc_set;
 pub mod execute;
+pub mod explain;
+pub mod fetch;
 pub mod filter;
 mod leaf;
 mod lower;
@@ -25,6 +27,8 @@ mod synonym;
 mod weight;
 
 pub use execute::{count, query};
+pub use explain::{Explanation, explain};
+pub use fetch::fetch;
 pub use filter::{Filter, compile_filter};
 
 use std::sync::Arc;

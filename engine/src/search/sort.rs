@@ -372,6 +372,19 @@ impl PlannedKey {
     }
 }
 
+/// Why a field without a column cannot be sorted by or given from one.
+pub(crate) fn no_column(name: &str, field: &FieldMapping) -> Error {
+    if field.kind == FieldType::Text {
+        return Error::illegal_argument(format!(
+            "Text fields are not optimised for operations that require per-document field data like aggregations and sorting, so these operations are disabled by default. Please use a keyword field instead. Alternatively, set fielddata=true on [{name}] in order to load field data by uninverting the inverted index. Note that this can use significant memory."
+        ));
+    }
+    Error::illegal_argument(format!(
+        "Can't load fielddata on [{name}] because fielddata is unsupported on fields of type [{}]. Use doc values instead.",
+        field.type_name
+    ))
+}
+
 #[allow(clippy::too_many_arguments)]
 fn plan_field(
     name: &str,
@@ -452,13 +465,7 @@ fn plan_field(
             };
             Ok(Source::Bytes { field: Some(Arc::clone(field)), max, missing })
         }
-        ColumnKind::None if field.kind == FieldType::Text => Err(Error::illegal_argument(format!(
-            "Text fields are not optimised for operations that require per-document field data like aggregations and sorting, so these operations are disabled by default. Please use a keyword field instead. Alternatively, set fielddata=true on [{name}] in order to load field data by uninverting the inverted index. Note that this can use significant memory."
-        ))),
-        ColumnKind::None => Err(Error::illegal_argument(format!(
-            "Can't load fielddata on [{name}] because fielddata is unsupported on fields of type [{}]. Use doc values instead.",
-            crate::search::compile::type_name(&field.kind)
-        ))),
+        ColumnKind::None => Err(no_column(name, field)),
     }
 }
 
