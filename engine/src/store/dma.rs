@@ -287,29 +287,28 @@ fn classify(context: &str, errno: Option<i32>, reason: String) -> Error {
     }
 }
 
+/// Runs `test` in an executor, with a directory on the file system of the build (`/tmp` may be in memory).
+#[cfg(test)]
+pub(crate) fn on_disk<F: Future<Output = ()> + 'static>(test: impl FnOnce(PathBuf) -> F + Send + 'static) {
+    let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/tmp");
+    std::fs::create_dir_all(&target).unwrap();
+    let dir = tempfile::tempdir_in(target).unwrap();
+    let path = dir.path().to_owned();
+    glommio::LocalExecutorBuilder::new(glommio::Placement::Unbound)
+        .io_memory(1 << 20)
+        .spawn(move || async move {
+            iopoll_guard(&path).await.unwrap();
+            test(path).await;
+        })
+        .unwrap()
+        .join()
+        .unwrap();
+}
+
 #[cfg(test)]
 mod tests {
-    use glommio::{LocalExecutorBuilder, Placement};
-
     use super::*;
     use crate::store::conformance;
-
-    /// Runs `test` in an executor, with a directory on the file system of the build (`/tmp` may be in memory).
-    fn on_disk<F: Future<Output = ()> + 'static>(test: impl FnOnce(PathBuf) -> F + Send + 'static) {
-        let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/tmp");
-        std::fs::create_dir_all(&target).unwrap();
-        let dir = tempfile::tempdir_in(target).unwrap();
-        let path = dir.path().to_owned();
-        LocalExecutorBuilder::new(Placement::Unbound)
-            .io_memory(1 << 20)
-            .spawn(move || async move {
-                iopoll_guard(&path).await.unwrap();
-                test(path).await;
-            })
-            .unwrap()
-            .join()
-            .unwrap();
-    }
 
     #[test]
     fn keeps_the_contract() {

@@ -44,7 +44,7 @@
 //!
 //! **What a crash leaves.** A file gets its name only after zeros and header are synced, and is used only after the
 //! directory is. So: a `.tmp` file (removed), a prepared file without batches (recycled), a newest batch whole, torn or
-//! missing. A recovery syncs directory and files before it reads, so that it never acts on bytes
+//! missing. A recovery syncs every file before it reads it, so that it never acts on bytes
 //! that a later power loss could take back; and it never appends to a file it found, but begins a new generation.
 //!
 //! Example: uuid 16 times `ab`, generation 7 (key `79802309`); the first batch holds only the delete of "a" of `op.rs`:

@@ -104,9 +104,9 @@ impl<F: File> Candidate<F> {
 }
 
 /// Finds every complete batch from `from` on, and as many generations before as are whole.
-/// Changes nothing but durability: what it has read cannot be lost later.
+/// Changes nothing but durability: it syncs each file before reading it, so that what it has read cannot be lost later.
+/// (Their names are durable: a file gets batches only after the directory sync that follows its naming.)
 pub(super) async fn recover<D: Directory>(directory: &D, uuid: &Uuid, from: Position) -> Result<Recovered<D::File>> {
-    directory.sync().await?;
     let files = list(directory).await?;
     let last_generation = files.iter().map(|(name, _)| name.generation()).max().unwrap_or_default();
     let mut recovered = Recovered {

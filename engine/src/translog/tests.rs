@@ -9,8 +9,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::ids::{PrimaryTerm, Version};
 use crate::op::OperationKind;
-use crate::store::sim::{SimDirectory, Step, Stop};
 use crate::store::Directory;
+use crate::store::sim::{SimDirectory, Step, Stop};
 
 const UUID: Uuid = [9; 16];
 const SMALL: Options = Options { first_size: 3 * BLOCK as u64, size_max: 6 * BLOCK as u64, spares_max: 2 };
@@ -26,13 +26,13 @@ fn op(seq_no: i64, size: usize) -> Vec<u8> {
     out
 }
 
-async fn add(translog: &Translog<SimDirectory>, seq_no: i64, size: usize) -> Result<Location> {
+async fn add<D: Directory>(translog: &Translog<D>, seq_no: i64, size: usize) -> Result<Location> {
     let encoded = op(seq_no, size);
     translog.reserve(encoded.len()).await?;
     translog.append_encoded(SeqNo(seq_no), &encoded)
 }
 
-async fn collect(mut reader: OperationReader<SimDirectory>) -> Result<Vec<i64>> {
+async fn collect<D: Directory>(mut reader: OperationReader<D>) -> Result<Vec<i64>> {
     let mut out = Vec::new();
     while let Some(batch) = reader.next().await? {
         for (encoded, operation) in batch.operations() {
@@ -358,8 +358,9 @@ fn generations_with_operations_above_the_checkpoint_are_kept() {
 #[test]
 fn reader_outlives_a_trim() {
     block_on(async {
-        let d = SimDirectory::new(1);
-        let t = new_translog(&d);
+        // All generations of one size: each would do as a spare for the next.
+        let options = Options { first_size: SMALL.size_max, ..SMALL };
+        let t = Translog::create(SimDirectory::new(1), UUID, options).await.unwrap();
         add(&t, 0, 10).await.unwrap();
         t.sync().await.unwrap();
         let reader = t.read_range(SeqNo(0), SeqNo(9));
@@ -537,6 +538,70 @@ fn another_translog_in_the_directory_is_replaced_when_a_commit_says_so() {
         other.trim(other.generation()).await.unwrap();
         assert_eq!(d.list().await.unwrap().len(), 1);
         assert!(Translog::open(d, [8; 16], from, SMALL).await.is_ok());
+    });
+}
+
+#[cfg(feature = "glommio")]
+#[test]
+fn real_files_are_grown_recycled_and_replayed() {
+    use crate::store::dma::{DmaDirectory, on_disk};
+
+    on_disk(async |path: std::path::PathBuf| {
+        let options = Options { first_size: 64 << 10, size_max: 256 << 10, spares_max: 2 };
+        let d = DmaDirectory::open(path.join("translog")).await.unwrap();
+        let t = Translog::create(d.clone(), UUID, options).await.unwrap();
+        let worker = t.clone();
+        let sync_task = glommio::spawn_local(async move {
+            while worker.wait_appended().await.is_ok() {
+                worker.sync().await.unwrap();
+            }
+        })
+        .detach();
+        let mut from = START;
+        let mut seq_no = 0;
+        for round in 0..6 {
+            // 64 writers, each waiting for its own operation, 2000 operations of 300 bytes.
+            let next = Rc::new(std::cell::Cell::new(seq_no));
+            seq_no += 2000;
+            let writers: Vec<_> = (0..64)
+                .map(|_| {
+                    let (t, next) = (t.clone(), next.clone());
+                    glommio::spawn_local(async move {
+                        while next.get() < seq_no {
+                            t.reserve(400).await.unwrap();
+                            let i = next.replace(next.get() + 1);
+                            if i >= seq_no {
+                                break;
+                            }
+                            let location = t.append_encoded(SeqNo(i), &op(i, 300)).unwrap();
+                            t.wait_synced(location).await.unwrap();
+                        }
+                    })
+                })
+                .collect();
+            for w in writers {
+                w.await;
+            }
+            if round < 5 {
+                t.roll().await.unwrap();
+                from = t.min_generation_for(SeqNo(seq_no));
+                t.committed(from);
+                t.trim(t.generation()).await.unwrap();
+            }
+        }
+        assert!(t.generation() > Generation(12), "several generations a round: {}", t.generation());
+        let files = d.list().await.unwrap();
+        assert!(files.len() < 10, "{files:?}");
+        assert!(t.failure().is_none());
+        t.seal().await.unwrap();
+        t.fail(Error::Failed { reason: "end of the test".to_owned() });
+        sync_task.await;
+        let t = Translog::open(d, UUID, from, options).await.unwrap();
+        let replayed = collect(t.replay()).await.unwrap();
+        assert_eq!(replayed, (seq_no - 2000..seq_no).collect::<Vec<_>>());
+        add(&t, seq_no, 10).await.unwrap();
+        t.sync().await.unwrap();
+        assert_eq!(collect(t.read_range(SeqNo(seq_no - 1), SeqNo(seq_no))).await.unwrap(), [seq_no - 1, seq_no]);
     });
 }
 
