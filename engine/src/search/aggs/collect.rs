@@ -1,22 +1,25 @@
 //! Collecting: batches of matching documents in, one partial result per requested aggregation out.
 //!
 //! ```text
-//! let mut aggs = AggCollector::new(&request.aggs, &mapping, &context)?;
+//! let mut aggs = AggCollector::new(&request.aggs, &mapping, context)?;
 //! for each segment:
-//!     let filters = aggs.filters().map(|q| compile it for this segment).collect();
-//!     let mut segment = aggs.segment(view, filters);
+//!     let filters = aggs.filters().iter().map(|q| compile it, for_segment(view)).collect();
+//!     let mut segment = aggs.segment(ordinal, view, filters);
 //!     for each batch of matching live documents, ascending: segment.collect(&docs, scores)?;
 //!     segment.finish(pace).await?;        // also when nothing matched
 //! let partials = aggs.finish(pace).await?;
 //! ```
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::ids::DocId;
 use crate::mapping::Mapping;
 use crate::pace::Pace;
 use crate::query::Query;
 use crate::search::SegmentView;
+use crate::search::aggs::leaf::{Leaf, SegmentRef, turn};
+use crate::search::aggs::node::Node;
 use crate::search::aggs::{AggPartial, AggRequest};
+use crate::search::doc_set::DocSet;
 
 /// Documents of a batch, at most: what keeps a batch's columns in the first-level cache, and a call below a millisecond.
 pub const BATCH: usize = 1024;
@@ -30,23 +33,17 @@ pub struct AggContext {
     pub bytes_max: usize,
 }
 
-/// A compiled filter over one segment.
-pub trait SegmentFilter {
-    /// Appends to `out` the positions in `docs` (ascending, repeats possible) of those that match. From call to call
-    /// documents never go backwards.
-    fn matching(&mut self, docs: &[DocId], out: &mut Vec<u32>);
-}
-
 /// Collects all aggregations of a request over a shard's segments.
 pub struct AggCollector {
+    nodes: Vec<Node>,
     queries: Vec<Query>,
+    bytes_max: usize,
 }
 
 /// An [`AggCollector`] at work on one segment.
 pub struct SegmentAggs<'a> {
     collector: &'a mut AggCollector,
-    view: &'a SegmentView,
-    filters: Vec<Box<dyn SegmentFilter + 'a>>,
+    leaf: Leaf<'a>,
 }
 
 impl AggCollector {
@@ -55,8 +52,10 @@ impl AggCollector {
     /// # Errors
     /// Requests that do not fit the fields' types, in Elasticsearch's words.
     pub fn new(requests: &[AggRequest], mapping: &Mapping, context: AggContext) -> Result<AggCollector> {
-        let _ = (requests, mapping, context);
-        Ok(AggCollector { queries: Vec::new() })
+        let mut queries = Vec::new();
+        let nodes =
+            requests.iter().map(|r| Node::new(r, mapping, &context, &mut queries, 0)).collect::<Result<_>>()?;
+        Ok(AggCollector { nodes, queries, bytes_max: context.bytes_max })
     }
 
     /// Queries to compile for each segment and to pass to [`AggCollector::segment`] in this order.
@@ -73,24 +72,41 @@ impl AggCollector {
 
     /// Begins a segment; `ordinal` is its position in the searcher. Every segment must come, in order, even those in
     /// which nothing matches.
-    pub fn segment<'a>(
-        &'a mut self,
-        ordinal: u32,
-        view: &'a SegmentView,
-        filters: Vec<Box<dyn SegmentFilter + 'a>>,
-    ) -> SegmentAggs<'a> {
+    pub fn segment<'a>(&'a mut self, ordinal: u32, view: &'a SegmentView, filters: Vec<DocSet>) -> SegmentAggs<'a> {
         let _ = ordinal;
-        assert!(filters.len() == self.queries.len(), "one filter per query");
-        SegmentAggs { collector: self, view, filters }
+        self.begin(Leaf { segment: SegmentRef::View(view), filters })
+    }
+
+    pub(crate) fn begin<'a>(&'a mut self, leaf: Leaf<'a>) -> SegmentAggs<'a> {
+        assert!(leaf.filters.len() == self.queries.len(), "one filter per query");
+        self.nodes.iter_mut().for_each(|n| n.begin_segment(&leaf));
+        SegmentAggs { collector: self, leaf }
     }
 
     /// One partial result per request, in order.
     ///
     /// # Errors
     /// `Stopped` after the deadline.
-    pub async fn finish<P: Pace>(self, pace: &P) -> Result<Vec<AggPartial>> {
-        pace.yield_if_needed().await;
-        Ok(Vec::new())
+    pub async fn finish<P: Pace>(mut self, pace: &P) -> Result<Vec<AggPartial>> {
+        let mut partials = Vec::with_capacity(self.nodes.len());
+        for node in &mut self.nodes {
+            partials.push(node.build(0, pace).await?);
+        }
+        Ok(partials)
+    }
+
+    fn check_memory(&mut self) -> Result<()> {
+        let bytes: usize = self.nodes.iter_mut().map(Node::bytes).sum();
+        if bytes > self.bytes_max {
+            return Err(Error::Rejected {
+                reason: format!(
+                    "[request] Data too large, data for [<agg>] would be [{bytes}b], which is larger than the limit of \
+                     [{}b]",
+                    self.bytes_max
+                ),
+            });
+        }
+        Ok(())
     }
 }
 
@@ -101,8 +117,12 @@ impl SegmentAggs<'_> {
     /// # Errors
     /// `Rejected` when the buckets would take more memory than allowed.
     pub fn collect(&mut self, docs: &[DocId], scores: Option<&[f32]>) -> Result<()> {
-        let _ = (docs, scores, &self.collector, &self.view, &self.filters);
-        Ok(())
+        debug_assert!(docs.windows(2).all(|w| w[0] < w[1]), "ascending");
+        debug_assert!(scores.is_none_or(|s| s.len() == docs.len()));
+        for node in self.collector.nodes.iter_mut().filter(|n| !n.is_global()) {
+            node.collect(&self.leaf, docs, None, 1)?;
+        }
+        self.collector.check_memory()
     }
 
     /// Ends the segment: what only the whole segment can tell (all documents for `global`, empty terms, ...).
@@ -110,7 +130,22 @@ impl SegmentAggs<'_> {
     /// # Errors
     /// `Rejected` as in `collect`; `Stopped` after the deadline.
     pub async fn finish<P: Pace>(self, pace: &P) -> Result<()> {
-        pace.yield_if_needed().await;
-        Ok(())
+        let SegmentAggs { collector, leaf } = self;
+        if collector.nodes.iter().any(Node::is_global) {
+            let mut docs = Vec::with_capacity(BATCH);
+            for start in (0..leaf.doc_count()).step_by(BATCH) {
+                turn(pace).await?;
+                docs.clear();
+                docs.extend((start..leaf.doc_count().min(start + BATCH as u32)).filter(|&d| leaf.is_live(d)));
+                for node in collector.nodes.iter_mut().filter(|n| n.is_global()) {
+                    node.collect(&leaf, &docs, None, 1)?;
+                }
+                collector.check_memory()?;
+            }
+        }
+        for node in &mut collector.nodes {
+            node.end_segment(&leaf, pace).await?;
+        }
+        collector.check_memory()
     }
 }

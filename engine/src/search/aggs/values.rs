@@ -168,6 +168,7 @@ pub(crate) trait ReadOrdinals {
     fn first(&self, doc: DocId) -> Option<u32>;
     fn values(&self, doc: DocId, out: &mut Vec<u32>);
     fn term(&self, ordinal: u32, out: &mut Vec<u8>);
+    fn first_from(&self, term: &[u8]) -> u32;
 }
 
 impl ReadOrdinals for OrdinalColumn {
@@ -185,6 +186,9 @@ impl ReadOrdinals for OrdinalColumn {
     }
     fn term(&self, ordinal: u32, out: &mut Vec<u8>) {
         self.term(ordinal, out);
+    }
+    fn first_from(&self, term: &[u8]) -> u32 {
+        self.lookup(term).unwrap_or_else(|next| next)
     }
 }
 
@@ -366,6 +370,14 @@ impl Ordinals<'_> {
             Ordinals::Column(c) => c.term(ordinal, out),
             #[cfg(test)]
             Ordinals::Plain(c) => c.term(ordinal, out),
+        }
+    }
+    /// Ordinal of the first term that is not before `term`.
+    pub fn first_from(self, term: &[u8]) -> u32 {
+        match self {
+            Ordinals::Column(c) => c.first_from(term),
+            #[cfg(test)]
+            Ordinals::Plain(c) => c.first_from(term),
         }
     }
 }
