@@ -53,8 +53,7 @@ impl AggCollector {
     /// Requests that do not fit the fields' types, in Elasticsearch's words.
     pub fn new(requests: &[AggRequest], mapping: &Mapping, context: AggContext) -> Result<AggCollector> {
         let mut queries = Vec::new();
-        let nodes =
-            requests.iter().map(|r| Node::new(r, mapping, &context, &mut queries, 0)).collect::<Result<_>>()?;
+        let nodes = requests.iter().map(|r| Node::new(r, mapping, &context, &mut queries, 0)).collect::<Result<_>>()?;
         Ok(AggCollector { nodes, queries, bytes_max: context.bytes_max })
     }
 

@@ -118,10 +118,7 @@ impl Render<'_> {
         depth: usize,
     ) -> Result<()> {
         if requests.len() != partials.len() || depth > DEPTH_MAX {
-            return Err(Error::request(
-                "aggregation_execution_exception",
-                "a shard gave results of another request",
-            ));
+            return Err(Error::request("aggregation_execution_exception", "a shard gave results of another request"));
         }
         for (request, partial) in requests.iter().zip(partials) {
             let name = if self.options.typed_keys {
@@ -450,12 +447,7 @@ fn order_values(order: &[BucketOrder], requests: &[AggRequest], subs: &[AggParti
         .collect()
 }
 
-fn compare_buckets(
-    order: &[BucketOrder],
-    a: (&[f64], u64),
-    b: (&[f64], u64),
-    keys: &dyn Fn() -> Ordering,
-) -> Ordering {
+fn compare_buckets(order: &[BucketOrder], a: (&[f64], u64), b: (&[f64], u64), keys: &dyn Fn() -> Ordering) -> Ordering {
     for (i, o) in order.iter().enumerate() {
         let ordering = match &o.by {
             OrderBy::Path(_) => path::compare_values(a.0[i], b.0[i], o.ascending),

@@ -101,9 +101,7 @@ impl FixedNode {
     pub fn ips(request: &IpRangeRequest, values: Resolved) -> FixedNode {
         let mut sorted = request.ranges.clone();
         // An open end is before (or after) every address.
-        sorted.sort_by(|a, b| {
-            a.from.cmp(&b.from).then_with(|| (a.to.is_none(), a.to).cmp(&(b.to.is_none(), b.to)))
-        });
+        sorted.sort_by(|a, b| a.from.cmp(&b.from).then_with(|| (a.to.is_none(), a.to).cmp(&(b.to.is_none(), b.to))));
         let ranges: Vec<RangePartial> = sorted
             .iter()
             .map(|r| {
@@ -124,9 +122,7 @@ impl FixedNode {
         ordinals.clear();
         if let Some(column) = leaf.ordinals(field) {
             let at = |ip: [u8; 16]| column.first_from(&ip);
-            ordinals.extend(ends.iter().map(|(from, to)| {
-                (from.map_or(0, at), to.map_or(column.ordinal_count(), at))
-            }));
+            ordinals.extend(ends.iter().map(|(from, to)| (from.map_or(0, at), to.map_or(column.ordinal_count(), at))));
         }
     }
 

@@ -56,7 +56,10 @@ impl HistogramNode {
             // Buckets count whole: a bucket is inside when its first value is.
             (b.min.unwrap_or(f64::NEG_INFINITY), b.max.unwrap_or(f64::INFINITY))
         });
-        check_hard(request.hard_bounds.as_ref().map(|b| (b.min, b.max)), request.extended_bounds.as_ref().map(|b| (b.min, b.max)))?;
+        check_hard(
+            request.hard_bounds.as_ref().map(|b| (b.min, b.max)),
+            request.extended_bounds.as_ref().map(|b| (b.min, b.max)),
+        )?;
         Ok(HistogramNode::with(values, None, bounds, hard, request.min_doc_count, Keys::Intervals { interval, offset }))
     }
 
@@ -70,7 +73,8 @@ impl HistogramNode {
         let rounding = Rounding::new(request.interval, zone, request.offset_ms);
         let ends = |bounds: &Option<Bounds<crate::query::Value>>| -> Result<Option<(Option<i64>, Option<i64>)>> {
             let Some(bounds) = bounds else { return Ok(None) };
-            let ms = |v: &Option<crate::query::Value>| v.as_ref().map(|v| date_ms(v, &values.format, context)).transpose();
+            let ms =
+                |v: &Option<crate::query::Value>| v.as_ref().map(|v| date_ms(v, &values.format, context)).transpose();
             Ok(Some((ms(&bounds.min)?, ms(&bounds.max)?)))
         };
         let extended = ends(&request.extended_bounds)?;
@@ -78,9 +82,8 @@ impl HistogramNode {
         let double = |b: Option<(Option<i64>, Option<i64>)>| b.map(|(a, b)| (a.map(|v| v as f64), b.map(|v| v as f64)));
         check_hard(double(hard), double(extended))?;
         let bounds = extended.map(|(min, max)| (min.map(|v| rounding.round(v)), max.map(|v| rounding.round(v))));
-        let hard = hard.map(|(min, max)| {
-            (min.map_or(f64::NEG_INFINITY, |v| v as f64), max.map_or(f64::INFINITY, |v| v as f64))
-        });
+        let hard = hard
+            .map(|(min, max)| (min.map_or(f64::NEG_INFINITY, |v| v as f64), max.map_or(f64::INFINITY, |v| v as f64)));
         let keys = Keys::Dates(Box::new(rounding.prepare(1, 0)));
         Ok(HistogramNode::with(values, Some(rounding), bounds, hard, request.min_doc_count, keys))
     }

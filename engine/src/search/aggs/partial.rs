@@ -238,10 +238,7 @@ fn prefer(own: &mut ValueFormat, other: ValueFormat) {
 }
 
 fn mismatch() -> Error {
-    Error::request(
-        "aggregation_execution_exception",
-        "shards gave different kinds of results for one aggregation",
-    )
+    Error::request("aggregation_execution_exception", "shards gave different kinds of results for one aggregation")
 }
 
 fn merge_all(own: &mut [AggPartial], other: Vec<AggPartial>) -> Result<()> {

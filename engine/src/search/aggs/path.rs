@@ -33,7 +33,10 @@ pub(crate) fn split(path: &str) -> (Step<'_>, &str) {
 /// Checks that `path` leads to one number in each bucket.
 pub(crate) fn validate(path: &str, subs: &[AggRequest]) -> Result<()> {
     let failed = |reason: String| {
-        Err(Error::request("aggregation_execution_exception", format!("Invalid aggregation order path [{path}]. {reason}")))
+        Err(Error::request(
+            "aggregation_execution_exception",
+            format!("Invalid aggregation order path [{path}]. {reason}"),
+        ))
     };
     let (mut subs, mut rest) = (subs, path);
     loop {

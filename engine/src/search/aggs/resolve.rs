@@ -148,7 +148,9 @@ pub(crate) fn encode(value: &Value, kind: NumberKind, format: &ValueFormat, cont
                 "true" | "1" => 1,
                 "false" | "0" | "" => 0,
                 _ => {
-                    return Err(Error::illegal_argument(format!("Cannot parse boolean [{s}], expected either [true] or [false]")));
+                    return Err(Error::illegal_argument(format!(
+                        "Cannot parse boolean [{s}], expected either [true] or [false]"
+                    )));
                 }
             },
         },
@@ -165,9 +167,7 @@ pub(crate) fn encode(value: &Value, kind: NumberKind, format: &ValueFormat, cont
         },
         NumberKind::Double => number::from_f64(as_f64(value).ok_or_else(bad)?),
         NumberKind::Float => number::from_f32(as_f64(value).ok_or_else(bad)? as f32),
-        NumberKind::HalfFloat => {
-            number::from_f16_bits(number::f32_to_f16(as_f64(value).ok_or_else(bad)? as f32))
-        }
+        NumberKind::HalfFloat => number::from_f16_bits(number::f32_to_f16(as_f64(value).ok_or_else(bad)? as f32)),
         NumberKind::Scaled(factor) => number::from_i64((as_f64(value).ok_or_else(bad)? * factor).round() as i64),
     })
 }

@@ -346,8 +346,17 @@ mod tests {
     }
 
     fn any_zone() -> impl Strategy<Value = &'static str> {
-        prop::sample::select(vec!["UTC", "+05:30", "-08:00", "Europe/Berlin", "America/New_York", "Asia/Kathmandu",
-            "America/Sao_Paulo", "Australia/Lord_Howe", "Pacific/Apia"])
+        prop::sample::select(vec![
+            "UTC",
+            "+05:30",
+            "-08:00",
+            "Europe/Berlin",
+            "America/New_York",
+            "Asia/Kathmandu",
+            "America/Sao_Paulo",
+            "Australia/Lord_Howe",
+            "Pacific/Apia",
+        ])
     }
 
     proptest! {

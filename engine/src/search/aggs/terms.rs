@@ -92,9 +92,9 @@ impl Matcher {
             (TermSet::Partition { partition, partition_count }, _) => {
                 Matcher::Partition { partition: *partition, count: (*partition_count).max(1) }
             }
-            (TermSet::Values(list), Source::Numbers { kind, .. }) => Matcher::Numbers(
-                list.iter().map(|v| encode(v, *kind, &values.format, context)).collect::<Result<_>>()?,
-            ),
+            (TermSet::Values(list), Source::Numbers { kind, .. }) => {
+                Matcher::Numbers(list.iter().map(|v| encode(v, *kind, &values.format, context)).collect::<Result<_>>()?)
+            }
             (TermSet::Values(list), Source::Terms { ip, .. }) => Matcher::Terms(
                 list.iter()
                     .map(|v| {
@@ -102,13 +102,15 @@ impl Matcher {
                         if !ip {
                             return Ok(text.into_bytes());
                         }
-                        parse_ip(&text).map(|ip| ip.to_vec()).ok_or_else(|| {
-                            Error::illegal_argument(format!("'{text}' is not an IP string literal."))
-                        })
+                        parse_ip(&text)
+                            .map(|ip| ip.to_vec())
+                            .ok_or_else(|| Error::illegal_argument(format!("'{text}' is not an IP string literal.")))
                     })
                     .collect::<Result<_>>()?,
             ),
-            (TermSet::Regex(pattern), Source::Terms { ip: false, .. }) => Matcher::Regex(Box::new(lucene_regex(pattern)?)),
+            (TermSet::Regex(pattern), Source::Terms { ip: false, .. }) => {
+                Matcher::Regex(Box::new(lucene_regex(pattern)?))
+            }
             (TermSet::Regex(_), Source::Terms { .. }) => {
                 return Err(Error::illegal_argument(format!(
                     "Aggregation [{agg}] cannot support regular expression style include/exclude settings as they \

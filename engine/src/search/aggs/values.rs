@@ -134,7 +134,6 @@ impl Number {
 pub(crate) trait ReadNumbers {
     fn is_single(&self) -> bool;
     fn is_full(&self) -> bool;
-    fn bounds(&self) -> Option<(u64, u64)>;
     fn first(&self, doc: DocId) -> Option<u64>;
     fn values(&self, doc: DocId, out: &mut Vec<u64>);
     fn range(&self, docs: std::ops::Range<DocId>, out: &mut Vec<u64>);
@@ -146,9 +145,6 @@ impl ReadNumbers for NumberColumn {
     }
     fn is_full(&self) -> bool {
         self.is_full()
-    }
-    fn bounds(&self) -> Option<(u64, u64)> {
-        self.bounds()
     }
     fn first(&self, doc: DocId) -> Option<u64> {
         self.first(doc)
@@ -164,10 +160,8 @@ impl ReadNumbers for NumberColumn {
 /// What an ordinal column can do.
 pub(crate) trait ReadOrdinals {
     fn is_single(&self) -> bool;
-    fn ordinal_count(&self) -> u32;
     fn first(&self, doc: DocId) -> Option<u32>;
     fn values(&self, doc: DocId, out: &mut Vec<u32>);
-    fn term(&self, ordinal: u32, out: &mut Vec<u8>);
     fn first_from(&self, term: &[u8]) -> u32;
 }
 
@@ -175,17 +169,11 @@ impl ReadOrdinals for OrdinalColumn {
     fn is_single(&self) -> bool {
         self.is_single()
     }
-    fn ordinal_count(&self) -> u32 {
-        self.ordinal_count()
-    }
     fn first(&self, doc: DocId) -> Option<u32> {
         self.first(doc)
     }
     fn values(&self, doc: DocId, out: &mut Vec<u32>) {
         self.values(doc, out);
-    }
-    fn term(&self, ordinal: u32, out: &mut Vec<u8>) {
-        self.term(ordinal, out);
     }
     fn first_from(&self, term: &[u8]) -> u32 {
         self.lookup(term).unwrap_or_else(|next| next)
@@ -254,13 +242,9 @@ impl Batch<u64> {
             Some(Numbers::Plain(c)) => self.read_from(c, docs, missing),
             None => match missing {
                 Some(value) => self.fill(docs.len(), value),
-                None => self.clear_absent(),
+                None => self.clear(),
             },
         }
-    }
-
-    fn clear_absent(&mut self) {
-        self.clear();
     }
 
     fn read_from<C: ReadNumbers>(&mut self, column: &C, docs: &[DocId], missing: Option<u64>) {
