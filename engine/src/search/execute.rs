@@ -8,7 +8,7 @@ use crate::ids::NO_MORE_DOCS;
 use crate::mapping::Mapping;
 use crate::pace::Pace;
 use crate::query::Query;
-use crate::search::aggs::{AggCollector, AggContext, BATCH, SegmentFilter};
+use crate::search::aggs::{AggCollector, AggContext, BATCH};
 use crate::search::bulk::Plan;
 use crate::search::collect::{Batch, FullSink, Ranking, Seen, TopSorted};
 use crate::search::compile::{Compiled, compile};
@@ -271,9 +271,9 @@ impl Run<'_> {
             let yield_only = YieldOnly(pace);
             let mut batch = None;
             if let Some(aggs) = aggs.as_mut() {
-                let mut filters: Vec<Box<dyn SegmentFilter + '_>> = Vec::new();
+                let mut filters = Vec::new();
                 for filter in &self.agg_filters {
-                    filters.push(Box::new(filter.for_ordinal(ordinal, &yield_only).await?));
+                    filters.push(filter.for_ordinal(ordinal, &yield_only).await?);
                 }
                 let needs_scores = aggs.needs_scores();
                 batch = Some(Batch {

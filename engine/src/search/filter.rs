@@ -3,11 +3,10 @@
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::ids::{DocId, NO_MORE_DOCS};
+use crate::ids::NO_MORE_DOCS;
 use crate::mapping::Mapping;
 use crate::pace::{Pace, Unpaced};
 use crate::query::Query;
-use crate::search::aggs::SegmentFilter;
 use crate::search::compile::{self, Compiled};
 use crate::search::doc_set::DocSet;
 use crate::search::leaf;
@@ -79,11 +78,5 @@ impl Filter {
             doc = cursor.next();
         }
         Ok(set)
-    }
-}
-
-impl SegmentFilter for DocSet {
-    fn matching(&mut self, docs: &[DocId], out: &mut Vec<u32>) {
-        out.extend((0u32..).zip(docs).filter(|(_, d)| self.contains(**d)).map(|(i, _)| i));
     }
 }
