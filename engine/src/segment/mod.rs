@@ -3,10 +3,41 @@
 //! A segment is written once (from the indexing buffer at refresh, or by a merge) as one byte image that is the same
 //! in memory and on disk, and read in place. Deletes live outside, in [`live_docs`].
 
+pub(crate) mod columns;
+pub(crate) mod cursor;
+pub(crate) mod dictionary;
+pub(crate) mod extents;
+pub mod file;
+pub mod hash;
+pub(crate) mod ids;
+pub(crate) mod inverted;
+pub(crate) mod linear;
 pub mod live_docs;
+#[cfg(test)]
+pub(crate) mod model;
+pub mod norms;
+pub(crate) mod points;
+pub(crate) mod postings;
+pub(crate) mod presence;
 pub mod reader;
+pub(crate) mod stored;
+#[cfg(test)]
+mod tests;
+pub mod walk;
+pub mod writer;
 
 use serde::{Deserialize, Serialize};
+
+use crate::ids::SegmentId;
+
+pub use file::{FieldStats, SegmentMeta, Sink};
+pub use writer::Codec;
+
+/// Name of a segment's file, such as `_12.seg`.
+#[must_use]
+pub fn segment_file_name(id: SegmentId) -> String {
+    format!("_{id}.seg")
+}
 
 /// How a field's terms are indexed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

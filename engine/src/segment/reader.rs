@@ -1,280 +1,383 @@
-//! Reading a segment in place. CONTRACT STUB: signatures are what search, merge and the engine rely on.
+//! Reading a segment in place.
+//!
+//! `open` verifies the frame and that the lengths inside each section add up. What is read later is bounds-checked where it
+//! is read: damage can make an answer wrong (until a scrub finds it), never a panic or a read out of bounds.
 
-use std::ops::Range;
+use bytes::Bytes;
+use rustc_hash::FxHashMap;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::ids::{DocId, PrimaryTerm, SegmentId, SeqNo, Version};
-use crate::segment::FieldSpec;
+use crate::segment::file::{FieldStats, Section, SectionKind, SegmentFile, SegmentMeta};
+use crate::segment::ids::Ids;
+use crate::segment::linear::Linear;
+use crate::segment::stored::Sources;
+use crate::segment::{Codec, ColumnKind, FieldSpec, TermsOption};
 use crate::store::FileBytes;
 
-/// A whole segment. Shared between threads in an `Arc`; all reads borrow from it.
-pub struct SegmentReader {}
+pub use crate::segment::columns::{NumberColumn, OrdinalColumn};
+pub use crate::segment::cursor::{Impacts, PostingsCursor, Want};
+pub use crate::segment::inverted::InvertedIndex;
+pub use crate::segment::points::Points;
+pub use crate::segment::postings::TermInfo;
+pub use crate::segment::stored::SourceCache;
 
-#[allow(unused_variables, missing_docs, clippy::todo)]
+/// A whole segment. Shared between threads in an `Arc`; all reads borrow from it.
+pub struct SegmentReader {
+    id: SegmentId,
+    file: SegmentFile,
+    fields: Vec<FieldReader>,
+    by_name: FxHashMap<String, usize>,
+    ids: Ids,
+    seq_nos: Linear,
+    primary_terms: Linear,
+    versions: Linear,
+    routings: Option<Routings>,
+    sources: Sources,
+}
+
+impl std::fmt::Debug for SegmentReader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "SegmentReader({}, {} documents)", self.file.name, self.doc_count())
+    }
+}
+
 impl SegmentReader {
     /// Opens an image or a mapped file: verifies header, footer and table of contents, not yet every block.
     pub fn open(id: SegmentId, bytes: FileBytes) -> Result<SegmentReader> {
-        todo!()
+        let file = SegmentFile::open(id, bytes)?;
+        let contents = &file.contents;
+        let doc_count = contents.doc_count;
+        let need = |kind| {
+            let found = file.section(&contents.sections, kind);
+            found.ok_or_else(|| Error::corrupt(file.name.clone(), 0, format!("no section {kind:?}")))
+        };
+        let column = |kind| {
+            let column = Linear::open(need(kind)?, &file.name)?;
+            if column.len() == doc_count as usize {
+                Ok(column)
+            } else {
+                Err(Error::corrupt(
+                    file.name.clone(),
+                    0,
+                    format!("{} values of {kind:?} for {doc_count} documents", column.len()),
+                ))
+            }
+        };
+        let ids = Ids::open(&need(SectionKind::Ids)?, need(SectionKind::IdIndex)?, doc_count, &file.name)?;
+        let seq_nos = column(SectionKind::SeqNos)?;
+        let primary_terms = column(SectionKind::PrimaryTerms)?;
+        let versions = column(SectionKind::Versions)?;
+        let sources = Sources::open(&need(SectionKind::Sources)?, contents.codec, doc_count, &file.name)?;
+        let routings = match file.section(&contents.sections, SectionKind::Routings) {
+            Some(bytes) => Some(Routings::open(bytes, &file.name)?),
+            None => None,
+        };
+        let mut fields = Vec::with_capacity(contents.fields.len());
+        let mut by_name = FxHashMap::default();
+        for entry in &contents.fields {
+            by_name.insert(entry.spec.name.clone(), fields.len());
+            fields.push(FieldReader::open(&file, &entry.spec, entry.stats, &entry.sections)?);
+        }
+        Ok(SegmentReader { id, fields, by_name, ids, seq_nos, primary_terms, versions, routings, sources, file })
     }
+
     /// Verifies every checksum of the file.
     pub fn verify(&self) -> Result<()> {
-        todo!()
+        self.file.verify()
     }
+
+    /// Its name.
+    #[must_use]
     pub fn segment_id(&self) -> SegmentId {
-        todo!()
+        self.id
     }
+
+    /// What a commit point keeps about it.
+    #[must_use]
+    pub fn meta(&self) -> SegmentMeta {
+        SegmentMeta {
+            id: self.id,
+            size_bytes: self.size_bytes(),
+            doc_count: self.doc_count(),
+            min_seq_no: self.min_seq_no(),
+            max_seq_no: self.max_seq_no(),
+            crc: self.file.crc,
+        }
+    }
+
+    /// All bytes of the file: what recovery copies and the background writer writes.
+    #[must_use]
+    pub fn bytes(&self) -> &Bytes {
+        &self.file.bytes
+    }
+
+    /// How stored rows are compressed.
+    #[must_use]
+    pub fn codec(&self) -> Codec {
+        self.file.contents.codec
+    }
+
     /// Documents in the segment, deleted ones included.
+    #[inline]
+    #[must_use]
     pub fn doc_count(&self) -> u32 {
-        todo!()
+        self.file.contents.doc_count
     }
+
     /// Bytes of the file.
+    #[must_use]
     pub fn size_bytes(&self) -> u64 {
-        todo!()
+        self.file.bytes.len() as u64
     }
+
+    /// Largest sequence number in it.
+    #[must_use]
     pub fn max_seq_no(&self) -> SeqNo {
-        todo!()
+        self.file.contents.max_seq_no
     }
+
+    /// Smallest sequence number in it.
+    #[must_use]
     pub fn min_seq_no(&self) -> SeqNo {
-        todo!()
+        self.file.contents.min_seq_no
     }
+
+    /// All fields, by name.
+    #[must_use]
     pub fn fields(&self) -> &[FieldReader] {
-        todo!()
+        &self.fields
     }
+
+    /// One field, if any document has it.
+    #[must_use]
     pub fn field(&self, name: &str) -> Option<&FieldReader> {
-        todo!()
+        self.by_name.get(name).map(|&i| &self.fields[i])
     }
+
     /// The newest document with this `_id` (deleted or not: ask the live docs).
+    #[must_use]
     pub fn lookup_id(&self, id: &[u8]) -> Option<DocId> {
-        todo!()
+        self.ids.lookup(id)
     }
+
+    /// A document's `_id`; empty if damaged.
+    #[must_use]
     pub fn id(&self, doc: DocId) -> &str {
-        todo!()
+        std::str::from_utf8(self.ids.bytes(doc)).unwrap_or("")
     }
+
+    pub(crate) fn id_bytes(&self, doc: DocId) -> &[u8] {
+        self.ids.bytes(doc)
+    }
+
+    /// A document's sequence number.
+    #[inline]
+    #[must_use]
     pub fn seq_no(&self, doc: DocId) -> SeqNo {
-        todo!()
+        SeqNo(self.seq_nos.get(doc as usize) as i64)
     }
+
+    /// The primary term that wrote it.
+    #[inline]
+    #[must_use]
     pub fn primary_term(&self, doc: DocId) -> PrimaryTerm {
-        todo!()
+        PrimaryTerm(self.primary_terms.get(doc as usize))
     }
+
+    /// Its version.
+    #[inline]
+    #[must_use]
     pub fn version(&self, doc: DocId) -> Version {
-        todo!()
+        Version(self.versions.get(doc as usize))
     }
+
+    /// Its custom routing, if it has one.
+    #[must_use]
     pub fn routing(&self, doc: DocId) -> Option<&str> {
-        todo!()
+        self.routings.as_ref()?.get(doc)
     }
+
     /// Appends the document's `_source` to `out` (decompresses one block; consecutive docs of one block are cheap
     /// when the same `cache` is passed again).
     pub fn source(&self, doc: DocId, cache: &mut SourceCache, out: &mut Vec<u8>) -> Result<()> {
-        todo!()
+        assert!(doc < self.doc_count());
+        self.sources.get(doc, cache, out)
     }
 }
 
-/// The last decompressed `_source` block.
-#[derive(Default)]
-pub struct SourceCache {}
+/// Custom routings, of the documents that have one.
+///
+/// ```text
+/// count u32 | documents u32, ascending | end of each routing u32 | routings back to back, UTF-8
+/// ```
+struct Routings {
+    docs: Bytes,
+    ends: Bytes,
+    blob: Bytes,
+}
+
+impl Routings {
+    fn open(bytes: Bytes, name: &str) -> Result<Routings> {
+        let open = || {
+            let count = u32::from_le_bytes(*bytes.first_chunk()?) as usize;
+            let (ends_at, blob_at) = (4 + count * 4, 4 + count * 8);
+            (blob_at <= bytes.len()).then(|| Routings {
+                docs: bytes.slice(4..ends_at),
+                ends: bytes.slice(ends_at..blob_at),
+                blob: bytes.slice(blob_at..),
+            })
+        };
+        open().ok_or_else(|| Error::corrupt(name, 0, "routings do not add up"))
+    }
+
+    fn get(&self, doc: DocId) -> Option<&str> {
+        let docs = self.docs.as_chunks::<4>().0;
+        let ends = self.ends.as_chunks::<4>().0;
+        let i = docs.binary_search_by_key(&doc, |d| u32::from_le_bytes(*d)).ok()?;
+        let start = if i == 0 { 0 } else { u32::from_le_bytes(ends[i - 1]) };
+        let bytes = self.blob.get(start as usize..u32::from_le_bytes(ends[i]) as usize)?;
+        std::str::from_utf8(bytes).ok()
+    }
+}
+
+/// Collects routings for their section.
+#[derive(Debug, Default)]
+pub(crate) struct RoutingsWriter {
+    docs: Vec<u32>,
+    ends: Vec<u32>,
+    blob: Vec<u8>,
+}
+
+impl RoutingsWriter {
+    pub fn push(&mut self, doc: DocId, routing: &str) {
+        self.docs.push(doc);
+        self.blob.extend_from_slice(routing.as_bytes());
+        self.ends.push(u32::try_from(self.blob.len()).expect("routings of a segment over 4 GiB"));
+    }
+
+    /// The section; none if no document has a routing.
+    pub fn finish(self) -> Option<Vec<u8>> {
+        if self.docs.is_empty() {
+            return None;
+        }
+        let mut out = (self.docs.len() as u32).to_le_bytes().to_vec();
+        self.docs.iter().chain(&self.ends).for_each(|n| out.extend_from_slice(&n.to_le_bytes()));
+        out.extend_from_slice(&self.blob);
+        Some(out)
+    }
+}
 
 /// One field of a segment.
-pub struct FieldReader {}
+#[derive(Debug)]
+pub struct FieldReader {
+    spec: FieldSpec,
+    stats: FieldStats,
+    terms: Option<InvertedIndex>,
+    norms: Option<Bytes>,
+    numbers: Option<NumberColumn>,
+    ordinals: Option<OrdinalColumn>,
+    points: Option<Points>,
+}
 
-#[allow(unused_variables, missing_docs, clippy::todo)]
 impl FieldReader {
+    fn open(file: &SegmentFile, spec: &FieldSpec, stats: FieldStats, sections: &[Section]) -> Result<FieldReader> {
+        let doc_count = file.contents.doc_count;
+        let name = format!("{} [{}]", file.name, spec.name);
+        let section = |kind| file.section(sections, kind);
+        let missing = |what: &str| Error::corrupt(name.clone(), 0, format!("no {what}"));
+        let norms = section(SectionKind::Norms);
+        if norms.as_ref().is_some_and(|n| n.len() != doc_count as usize) {
+            return Err(missing("norm for every document"));
+        }
+        let inverted = match section(SectionKind::Inverted) {
+            Some(bytes) => Some(InvertedIndex::open(&bytes, spec.terms, norms.clone(), doc_count, &name)?),
+            None => None,
+        };
+        let mut numbers = match section(SectionKind::Column) {
+            Some(bytes) => Some(NumberColumn::open(&bytes, doc_count, &name)?),
+            None => None,
+        };
+        let ordinals = match (spec.column, numbers.take()) {
+            (ColumnKind::Ordinals, Some(column)) => {
+                let dictionary = inverted.as_ref().ok_or_else(|| missing("dictionary"))?.dictionary().clone();
+                Some(OrdinalColumn::open(column, dictionary, &name)?)
+            }
+            (_, column) => {
+                numbers = column;
+                None
+            }
+        };
+        let points = match section(SectionKind::Points) {
+            Some(bytes) => Some(Points::open(&bytes, doc_count, &name)?),
+            None => None,
+        };
+        let terms = inverted.filter(|_| spec.terms != TermsOption::None);
+        Ok(FieldReader { spec: spec.clone(), stats, terms, norms, numbers, ordinals, points })
+    }
+
+    /// What is stored of the field.
+    #[must_use]
     pub fn spec(&self) -> &FieldSpec {
-        todo!()
+        &self.spec
     }
+
+    /// Counts of the field.
+    #[must_use]
+    pub fn stats(&self) -> FieldStats {
+        self.stats
+    }
+
     /// Documents with at least one term or value of this field (deleted included): BM25's docCount, `exists` shortcuts.
+    #[must_use]
     pub fn doc_count(&self) -> u32 {
-        todo!()
+        self.stats.doc_count
     }
+
     /// Sum of term frequencies of all terms: BM25's sumTotalTermFreq.
+    #[must_use]
     pub fn sum_total_term_freq(&self) -> u64 {
-        todo!()
+        self.stats.sum_total_term_freq
     }
+
+    /// Sum of document frequencies of all terms.
+    #[must_use]
     pub fn sum_doc_freq(&self) -> u64 {
-        todo!()
+        self.stats.sum_doc_freq
     }
+
+    /// Inverted index, if the field has one.
+    #[inline]
+    #[must_use]
     pub fn terms(&self) -> Option<&InvertedIndex> {
-        todo!()
+        self.terms.as_ref()
     }
+
     /// One byte a document, 0 where the document lacks the field.
+    #[inline]
+    #[must_use]
     pub fn norms(&self) -> Option<&[u8]> {
-        todo!()
+        self.norms.as_deref()
     }
+
+    /// Column of numbers, if that is the field's kind.
+    #[inline]
+    #[must_use]
     pub fn numbers(&self) -> Option<&NumberColumn> {
-        todo!()
+        self.numbers.as_ref()
     }
+
+    /// Column of ordinals, if that is the field's kind.
+    #[inline]
+    #[must_use]
     pub fn ordinals(&self) -> Option<&OrdinalColumn> {
-        todo!()
+        self.ordinals.as_ref()
     }
+
+    /// Range index, if the field has one.
+    #[inline]
+    #[must_use]
     pub fn points(&self) -> Option<&Points> {
-        todo!()
-    }
-}
-
-/// Terms of a field and their postings.
-pub struct InvertedIndex {}
-
-/// What the dictionary knows of a term; cheap to copy, opens postings.
-#[derive(Clone, Copy, Debug)]
-pub struct TermInfo {
-    /// Documents with the term.
-    pub doc_freq: u32,
-    /// Occurrences (= doc_freq when frequencies are not indexed).
-    pub total_term_freq: u64,
-    /// Where the postings start; opaque.
-    pub(crate) postings: u64,
-    /// Where the positions start; opaque.
-    pub(crate) positions: u64,
-}
-
-#[allow(unused_variables, missing_docs, clippy::todo)]
-impl InvertedIndex {
-    pub fn term_count(&self) -> u64 {
-        todo!()
-    }
-    pub fn get(&self, term: &[u8]) -> Option<TermInfo> {
-        todo!()
-    }
-    /// Terms in byte order: from the first one >= `from`, as long as `visit` answers true.
-    pub fn visit_from(&self, from: &[u8], visit: &mut dyn FnMut(&[u8], TermInfo) -> bool) {
-        todo!()
-    }
-    /// Terms that the automaton accepts, in byte order, as long as `visit` answers true.
-    pub fn visit_matching<A: fst::Automaton>(&self, automaton: A, visit: &mut dyn FnMut(&[u8], TermInfo) -> bool) {
-        todo!()
-    }
-    pub fn postings(&self, term: &TermInfo, want: Want) -> PostingsCursor<'_> {
-        todo!()
-    }
-}
-
-/// What a cursor decodes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Want {
-    /// Documents only (filters, counts).
-    Docs,
-    /// And frequencies.
-    Freqs,
-    /// And positions.
-    Positions,
-}
-
-/// Score bounds of a range of documents: pairs of (term frequency, norm byte), no pair dominated by another
-/// (a higher frequency and a shorter field dominates). With BM25 any document in the range scores at most the best pair.
-pub type Impacts<'a> = &'a [(u32, u8)];
-
-/// Walks a postings list. Starts before the first document.
-pub struct PostingsCursor<'a> {
-    _a: std::marker::PhantomData<&'a ()>,
-}
-
-#[allow(unused_variables, missing_docs, clippy::todo)]
-impl PostingsCursor<'_> {
-    pub fn doc_freq(&self) -> u32 {
-        todo!()
-    }
-    /// Current document; `NO_MORE_DOCS` after the end. Unspecified before the first `next` or `seek`.
-    pub fn doc(&self) -> DocId {
-        todo!()
-    }
-    pub fn next(&mut self) -> DocId {
-        todo!()
-    }
-    /// First document >= target; never moves backwards.
-    pub fn seek(&mut self, target: DocId) -> DocId {
-        todo!()
-    }
-    pub fn freq(&mut self) -> u32 {
-        todo!()
-    }
-    /// Replaces `out` with the positions in the current document, ascending.
-    pub fn positions(&mut self, out: &mut Vec<u32>) {
-        todo!()
-    }
-    /// Moves only the skip data to the block that holds `target` (>= current doc): last document of that block,
-    /// `NO_MORE_DOCS` - 1 or the last doc for the final one, and its impacts. Decodes no postings.
-    pub fn block_bounds(&mut self, target: DocId) -> (DocId, Impacts<'_>) {
-        todo!()
-    }
-    /// Score bounds of the whole list.
-    pub fn impacts(&self) -> Impacts<'_> {
-        todo!()
-    }
-}
-
-/// Numeric doc values.
-pub struct NumberColumn {}
-
-#[allow(unused_variables, missing_docs, clippy::todo)]
-impl NumberColumn {
-    /// Whether no document has two values.
-    pub fn is_single(&self) -> bool {
-        todo!()
-    }
-    /// Whether every document has a value.
-    pub fn is_full(&self) -> bool {
-        todo!()
-    }
-    /// Smallest and largest value of the segment; none if no document has one.
-    pub fn bounds(&self) -> Option<(u64, u64)> {
-        todo!()
-    }
-    /// The smallest value of `doc`.
-    pub fn first(&self, doc: DocId) -> Option<u64> {
-        todo!()
-    }
-    /// Replaces `out` with all values, ascending.
-    pub fn values(&self, doc: DocId, out: &mut Vec<u64>) {
-        todo!()
-    }
-    /// Bulk read of the first values of `docs` (consecutive); only for single and full columns.
-    pub fn range(&self, docs: Range<DocId>, out: &mut Vec<u64>) {
-        todo!()
-    }
-    /// Blocks of consecutive documents with their smallest and largest value, for skipping.
-    pub fn block_bounds(&self, doc: DocId) -> (Range<DocId>, u64, u64) {
-        todo!()
-    }
-}
-
-/// Ordinal doc values and their dictionary.
-pub struct OrdinalColumn {}
-
-#[allow(unused_variables, missing_docs, clippy::todo)]
-impl OrdinalColumn {
-    pub fn is_single(&self) -> bool {
-        todo!()
-    }
-    pub fn ordinal_count(&self) -> u32 {
-        todo!()
-    }
-    /// Smallest ordinal of `doc`.
-    pub fn first(&self, doc: DocId) -> Option<u32> {
-        todo!()
-    }
-    pub fn values(&self, doc: DocId, out: &mut Vec<u32>) {
-        todo!()
-    }
-    /// Replaces `out` with the term of `ordinal`.
-    pub fn term(&self, ordinal: u32, out: &mut Vec<u8>) {
-        todo!()
-    }
-    /// `Ok` the ordinal of `term`, or `Err` the ordinal of the first greater one.
-    pub fn lookup(&self, term: &[u8]) -> Result<u32, u32> {
-        todo!()
-    }
-}
-
-/// Sorted values and their documents: a range index.
-pub struct Points {}
-
-#[allow(unused_variables, missing_docs, clippy::todo)]
-impl Points {
-    /// Upper bound on matching values (exact to a block), without visiting them.
-    pub fn estimate(&self, range: std::ops::RangeInclusive<u64>) -> u64 {
-        todo!()
-    }
-    /// Calls `visit` for each document with a value in the range (a document may come more than once, in any order).
-    pub fn visit(&self, range: std::ops::RangeInclusive<u64>, visit: &mut dyn FnMut(DocId)) {
-        todo!()
+        self.points.as_ref()
     }
 }

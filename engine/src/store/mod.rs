@@ -16,6 +16,7 @@ use crate::error::Result;
 mod conformance;
 #[cfg(feature = "glommio")]
 pub mod dma;
+pub mod bitpack;
 pub mod sim;
 
 /// Offsets and lengths of [`File::write_at`] are multiples of this (direct I/O).

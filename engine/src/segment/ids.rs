@@ -1,0 +1,193 @@
+//! Document ids: by document, and the way back.
+//!
+//! Ids section:
+//!
+//! ```text
+//! blob      ids back to back, UTF-8
+//! offsets   of each id, then the end of the last; see `linear`
+//! tail      8 bytes: length of the offsets u64
+//! ```
+//!
+//! Id index section, an open-addressing table:
+//!
+//! ```text
+//! 0   slots u32 each: 0 empty, else fingerprint << b | document + 1, where b is the bits of the document count
+//! ```
+//!
+//! With `h = hash64(id)` an id is looked for from slot `(h * slots) >> 64` on, upwards and around, until an empty slot.
+//! The fingerprint is the low bits of `h`; only where it matches are the id's bytes compared. A quarter of the
+//! slots stays empty. If one id came twice, the slot has the later document.
+
+use bytes::Bytes;
+
+use crate::error::{Error, Result};
+use crate::ids::DocId;
+use crate::segment::hash::hash64;
+use crate::segment::linear::{Linear, LinearWriter};
+use crate::store::bitpack::bits_for;
+
+/// Builds the index. Memory: 6 bytes per document.
+#[derive(Debug)]
+pub(crate) struct IdIndexWriter {
+    slots: Vec<u32>,
+    doc_bits: u32,
+}
+
+fn doc_bits(doc_count: u32) -> u32 {
+    u32::from(bits_for(u64::from(doc_count)))
+}
+
+#[inline]
+fn fingerprint(hash: u64, doc_bits: u32) -> u32 {
+    (hash as u32).checked_shl(doc_bits).unwrap_or(0)
+}
+
+#[inline]
+fn home(hash: u64, slots: usize) -> usize {
+    (u128::from(hash) * slots as u128 >> 64) as usize
+}
+
+impl IdIndexWriter {
+    pub fn new(doc_count: u32) -> IdIndexWriter {
+        let slots = if doc_count == 0 { 0 } else { doc_count as usize / 3 * 4 + 4 };
+        IdIndexWriter { slots: vec![0; slots], doc_bits: doc_bits(doc_count) }
+    }
+
+    /// Adds an id. `same` compares it with that of an earlier document.
+    pub fn insert(&mut self, id: &[u8], doc: DocId, mut same: impl FnMut(DocId) -> bool) {
+        let hash = hash64(id);
+        let tag = fingerprint(hash, self.doc_bits);
+        let mask = (1u32 << self.doc_bits) - 1;
+        let mut slot = home(hash, self.slots.len());
+        loop {
+            let found = self.slots[slot];
+            if found == 0 || (found & !mask == tag && same((found & mask) - 1)) {
+                self.slots[slot] = tag | (doc + 1);
+                return;
+            }
+            slot = if slot + 1 == self.slots.len() { 0 } else { slot + 1 };
+        }
+    }
+
+    /// The section.
+    pub fn finish(self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(self.slots.len() * 4);
+        self.slots.iter().for_each(|s| out.extend_from_slice(&s.to_le_bytes()));
+        out
+    }
+}
+
+/// Builds the ids section behind its blob.
+#[derive(Debug, Default)]
+pub(crate) struct IdsWriter {
+    offsets: LinearWriter,
+    end: u64,
+}
+
+impl IdsWriter {
+    /// Notes the next id, whose bytes the owner writes.
+    pub fn push(&mut self, id: &[u8]) {
+        self.offsets.push(self.end);
+        self.end += id.len() as u64;
+    }
+
+    /// What follows the blob.
+    pub fn finish(mut self) -> Vec<u8> {
+        self.offsets.push(self.end);
+        let mut out = Vec::new();
+        self.offsets.finish(&mut out);
+        let len = out.len() as u64;
+        out.extend_from_slice(&len.to_le_bytes());
+        out
+    }
+}
+
+/// Reads ids in place.
+#[derive(Clone, Debug)]
+pub(crate) struct Ids {
+    blob: Bytes,
+    offsets: Linear,
+    slots: Bytes,
+    doc_bits: u32,
+}
+
+impl Ids {
+    pub fn open(ids: &Bytes, index: Bytes, doc_count: u32, name: &str) -> Result<Ids> {
+        let corrupt = || Error::corrupt(name, 0, "ids do not add up");
+        let tail_at = ids.len().checked_sub(8).ok_or_else(corrupt)?;
+        let offsets_len = u64::from_le_bytes(ids[tail_at..].try_into().expect("8 bytes")) as usize;
+        let offsets_at = tail_at.checked_sub(offsets_len).ok_or_else(corrupt)?;
+        let offsets = Linear::open(ids.slice(offsets_at..tail_at), name)?;
+        let enough_slots = index.len() / 4 > doc_count as usize || doc_count == 0;
+        if offsets.len() != doc_count as usize + 1 || !enough_slots || index.len() % 4 != 0 {
+            return Err(corrupt());
+        }
+        Ok(Ids { blob: ids.slice(..offsets_at), offsets, slots: index, doc_bits: doc_bits(doc_count) })
+    }
+
+    /// Bytes of a document's id.
+    #[inline]
+    pub fn bytes(&self, doc: DocId) -> &[u8] {
+        let (start, end) = (self.offsets.get(doc as usize), self.offsets.get(doc as usize + 1));
+        self.blob.get(start as usize..end as usize).unwrap_or(&[])
+    }
+
+    /// The document with this id; the last if there are several.
+    pub fn lookup(&self, id: &[u8]) -> Option<DocId> {
+        let slots = self.slots.as_chunks::<4>().0;
+        if slots.is_empty() {
+            return None;
+        }
+        let hash = hash64(id);
+        let tag = fingerprint(hash, self.doc_bits);
+        let mask = (1u32 << self.doc_bits) - 1;
+        let mut slot = home(hash, slots.len());
+        // Bounded by the table, should damage have filled it.
+        for _ in 0..slots.len() {
+            let found = u32::from_le_bytes(slots[slot]);
+            if found == 0 {
+                return None;
+            }
+            if found & !mask == tag {
+                let doc = (found & mask).wrapping_sub(1);
+                if (doc as usize) < self.offsets.len() - 1 && self.bytes(doc) == id {
+                    return Some(doc);
+                }
+            }
+            slot = if slot + 1 == slots.len() { 0 } else { slot + 1 };
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::HashMap;
+
+    proptest! {
+        #[test]
+        fn lookup_finds_the_last_document_of_each_id(ids in proptest::collection::vec("[a-d]{1,5}", 0..300), others in proptest::collection::vec("[a-e]{1,5}", 50)) {
+            let mut writer = IdsWriter::default();
+            let mut index = IdIndexWriter::new(ids.len() as u32);
+            let mut blob = vec![];
+            let mut model = HashMap::new();
+            for (doc, id) in ids.iter().enumerate() {
+                writer.push(id.as_bytes());
+                blob.extend_from_slice(id.as_bytes());
+                index.insert(id.as_bytes(), doc as u32, |d| ids[d as usize] == *id);
+                model.insert(id.clone(), doc as u32);
+            }
+            blob.extend_from_slice(&writer.finish());
+            let read = Ids::open(&blob.into(), index.finish().into(), ids.len() as u32, "t").unwrap();
+            for (doc, id) in ids.iter().enumerate() {
+                prop_assert_eq!(read.bytes(doc as u32), id.as_bytes());
+                prop_assert_eq!(read.lookup(id.as_bytes()), Some(model[id]));
+            }
+            for id in others {
+                prop_assert_eq!(read.lookup(id.as_bytes()), model.get(&id).copied());
+            }
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! What a segment promises, against the model.
+
+use proptest::prelude::*;
+
+use crate::ids::SegmentId;
+use crate::segment::Codec;
+use crate::segment::model::{Random, build, check, open, random_docs};
+use crate::segment::reader::SegmentReader;
+use crate::segment::walk::walk;
+use crate::store::FileBytes;
+
+fn round_trip(seed: u64, count: usize) {
+    let mut r = Random(seed);
+    let docs = random_docs(&mut r, count, 10);
+    let codec = if seed.is_multiple_of(3) { Codec::BestCompression } else { Codec::Default };
+    let (image, live) = build(&docs, 3, codec);
+    let reader = open(image, 3);
+    check(&reader, &docs, &mut r);
+    walk(&reader);
+    assert_eq!(live.is_some(), docs.iter().any(|d| d.deleted));
+    if let Some(live) = live {
+        assert!(docs.iter().enumerate().all(|(i, d)| live.is_live(i as u32) != d.deleted));
+    }
+}
+
+#[test]
+fn empty_segment_opens() {
+    let (image, live) = build(&[], 1, Codec::Default);
+    let reader = open(image, 1);
+    assert!(live.is_none() && reader.doc_count() == 0 && reader.lookup_id(b"x").is_none());
+    walk(&reader);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(12))]
+
+    #[test]
+    fn small_segments_answer_like_the_model(seed in any::<u64>(), count in 1usize..150) {
+        round_trip(seed, count);
+    }
+
+    #[test]
+    fn damage_is_an_error_or_a_wrong_answer_but_never_a_panic(seed in any::<u64>(), count in 1usize..300, cut in any::<u32>()) {
+        let mut r = Random(seed);
+        let (image, _) = build(&random_docs(&mut r, count, 0), 1, Codec::Default);
+        let cut = cut as usize % image.len();
+        prop_assert!(SegmentReader::open(SegmentId(1), FileBytes::new(image[..cut].to_vec())).is_err());
+        for _ in 0..40 {
+            let mut bad = image.clone();
+            let mut at = r.below(image.len() as u64) as usize;
+            for _ in 0..1 + r.below(8) {
+                bad[at] = r.below(256) as u8;
+                at = (at + 1).min(image.len() - 1);
+            }
+            if let Ok(reader) = SegmentReader::open(SegmentId(1), FileBytes::new(bad.clone())) {
+                prop_assert!(bad == image || reader.verify().is_err());
+                walk(&reader);
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(3))]
+
+    #[test]
+    fn segments_of_many_blocks_answer_like_the_model(seed in any::<u64>(), count in 1000usize..3000) {
+        round_trip(seed, count);
+    }
+}

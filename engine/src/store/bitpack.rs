@@ -1,0 +1,240 @@
+//! Bit packing: blocks of 128 integers in four interleaved lanes, and plain bit streams with random access.
+//!
+//! A packed block of width `b` is `16 * b` bytes: `b` rows of four little-endian `u32` words. Value `i` lives in lane
+//! `i % 4`, at bit `(i / 4) * b` of that lane's words, low bits first. One row is one 128-bit register, so that
+//! shifting four lanes is one instruction and no shuffles are needed.
+//!
+//! A bit stream holds value `i` of width `w` (0 to 64) in bits `i * w ..`, counted from the lowest bit of byte 0.
+
+/// Values in a packed block.
+pub const BLOCK_LEN: usize = 128;
+
+/// Bits needed for `value`: 0 for 0, 64 at most.
+#[inline]
+#[must_use]
+pub fn bits_for(value: u64) -> u8 {
+    (64 - value.leading_zeros()) as u8
+}
+
+/// Bytes of a packed block of this width.
+#[inline]
+#[must_use]
+pub fn packed_len(bits: u8) -> usize {
+    16 * bits as usize
+}
+
+/// Appends a block; every value must fit `bits`, at most 32.
+pub fn pack(values: &[u32; BLOCK_LEN], bits: u8, out: &mut Vec<u8>) {
+    debug_assert!(bits <= 32 && values.iter().all(|&v| bits_for(u64::from(v)) <= bits));
+    let mut rows = [[0u32; 4]; 32];
+    let width = bits as usize;
+    if width == 0 {
+        return;
+    }
+    let mut bit = 0usize;
+    for quad in values.as_chunks::<4>().0 {
+        let (row, shift) = (bit / 32, bit % 32);
+        for lane in 0..4 {
+            rows[row][lane] |= quad[lane] << shift;
+        }
+        if shift + width > 32 {
+            for lane in 0..4 {
+                rows[row + 1][lane] |= quad[lane] >> (32 - shift);
+            }
+        }
+        bit += width;
+    }
+    for row in &rows[..width] {
+        for word in row {
+            out.extend_from_slice(&word.to_le_bytes());
+        }
+    }
+}
+
+/// Unpacks a block from the front of `input`; false, leaving `out` unspecified, if it is too short or `bits` over 32.
+#[inline]
+pub fn unpack(input: &[u8], bits: u8, out: &mut [u32; BLOCK_LEN]) -> bool {
+    macro_rules! widths {
+        ($($b:literal)*) => {
+            match bits {
+                0 => out.fill(0),
+                $($b => unpack_width::<$b>(&input[..16 * $b], out),)*
+                _ => return false,
+            }
+        };
+    }
+    if input.len() < packed_len(bits) {
+        return false;
+    }
+    widths!(1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31 32);
+    true
+}
+
+/// One width, unrolled so that every shift is a constant and four lanes become one vector instruction.
+#[inline(never)]
+fn unpack_width<const B: usize>(input: &[u8], out: &mut [u32; BLOCK_LEN]) {
+    let rows: &[[u8; 16]] = input.as_chunks::<16>().0;
+    let rows: &[[u8; 16]; B] = rows.try_into().expect("length was checked");
+    macro_rules! quads {
+        ($($i:literal)*) => {
+            $(quad::<B, $i>(rows, out);)*
+        };
+    }
+    quads!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31);
+}
+
+#[inline(always)]
+fn quad<const B: usize, const I: usize>(rows: &[[u8; 16]; B], out: &mut [u32; BLOCK_LEN]) {
+    let (row, shift) = (I * B / 32, I * B % 32);
+    let mask = u32::MAX >> (32 - B);
+    let low = lanes(&rows[row]);
+    let mut quad = low.map(|w| w >> shift);
+    if shift + B > 32 {
+        let high = lanes(&rows[(row + 1).min(B - 1)]);
+        for lane in 0..4 {
+            quad[lane] |= high[lane] << ((32 - shift) % 32);
+        }
+    }
+    for lane in 0..4 {
+        out[I * 4 + lane] = quad[lane] & mask;
+    }
+}
+
+#[inline(always)]
+fn lanes(row: &[u8; 16]) -> [u32; 4] {
+    let words = row.as_chunks::<4>().0;
+    [
+        u32::from_le_bytes(words[0]),
+        u32::from_le_bytes(words[1]),
+        u32::from_le_bytes(words[2]),
+        u32::from_le_bytes(words[3]),
+    ]
+}
+
+/// Writes a bit stream, value by value.
+#[derive(Debug)]
+pub struct BitWriter<'a> {
+    out: &'a mut Vec<u8>,
+    pending: u64,
+    pending_bits: u32,
+}
+
+impl<'a> BitWriter<'a> {
+    /// Appends to `out`, starting at a byte.
+    pub fn new(out: &'a mut Vec<u8>) -> BitWriter<'a> {
+        BitWriter { out, pending: 0, pending_bits: 0 }
+    }
+
+    /// Appends one value, which must fit.
+    #[inline]
+    pub fn put(&mut self, value: u64, bits: u8) {
+        debug_assert!(bits <= 64 && bits_for(value) <= bits);
+        let bits = u32::from(bits);
+        self.pending |= value.checked_shl(self.pending_bits).unwrap_or(0);
+        let total = self.pending_bits + bits;
+        if total < 64 {
+            self.pending_bits = total;
+        } else {
+            self.out.extend_from_slice(&self.pending.to_le_bytes());
+            let used = 64 - self.pending_bits;
+            self.pending = value.checked_shr(used).unwrap_or(0);
+            self.pending_bits = total - 64;
+        }
+    }
+
+    /// Fills the last byte with zeros.
+    pub fn finish(self) {
+        let bytes = self.pending_bits.div_ceil(8) as usize;
+        self.out.extend_from_slice(&self.pending.to_le_bytes()[..bytes]);
+    }
+}
+
+/// Bytes of a bit stream of `count` values.
+#[inline]
+#[must_use]
+pub fn stream_len(count: usize, bits: u8) -> usize {
+    (count * bits as usize).div_ceil(8)
+}
+
+/// Reads `bits` bits at bit `position` of a stream; zeros beyond its end.
+#[inline]
+#[must_use]
+pub fn get_bits(stream: &[u8], position: usize, bits: u8) -> u64 {
+    let (byte, shift) = (position / 8, position % 8);
+    if bits == 0 {
+        return 0;
+    }
+    let Some(window) = stream.get(byte..byte + 8) else { return get_bits_at_end(stream, byte, shift, bits) };
+    let low = u64::from_le_bytes(window.try_into().expect("8 bytes")) >> shift;
+    if shift + bits as usize > 64 {
+        let high = stream.get(byte + 8).copied().unwrap_or(0);
+        return (low | u64::from(high) << (64 - shift)) & (u64::MAX >> (64 - bits.min(64)));
+    }
+    low & (u64::MAX >> (64 - bits.min(64)))
+}
+
+#[cold]
+fn get_bits_at_end(stream: &[u8], byte: usize, shift: usize, bits: u8) -> u64 {
+    let mut window = [0u8; 16];
+    let rest = stream.get(byte..).unwrap_or(&[]);
+    let n = rest.len().min(16);
+    window[..n].copy_from_slice(&rest[..n]);
+    (u128::from_le_bytes(window) >> shift) as u64 & (u64::MAX >> (64 - bits.min(64)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// The format, bit by bit.
+    fn unpack_by_definition(input: &[u8], bits: u8) -> Vec<u32> {
+        let bit_of = |lane: usize, bit: usize| {
+            let byte = bit / 32 * 16 + lane * 4 + bit % 32 / 8;
+            u32::from(input[byte] >> (bit % 8) & 1)
+        };
+        (0..BLOCK_LEN)
+            .map(|i| (0..bits as usize).map(|b| bit_of(i % 4, i / 4 * bits as usize + b) << b).sum())
+            .collect()
+    }
+
+    proptest! {
+        #[test]
+        fn blocks_follow_the_definition(seed in proptest::collection::vec(any::<u32>(), BLOCK_LEN), bits in 0u8..=32) {
+            let mut values = [0u32; BLOCK_LEN];
+            for (v, s) in values.iter_mut().zip(&seed) {
+                *v = if bits == 0 { 0 } else { s >> (32 - bits) };
+            }
+            let mut out = vec![];
+            pack(&values, bits, &mut out);
+            prop_assert_eq!(out.len(), packed_len(bits));
+            prop_assert_eq!(unpack_by_definition(&out, bits), values.to_vec());
+            let mut back = [7u32; BLOCK_LEN];
+            prop_assert!(unpack(&out, bits, &mut back));
+            prop_assert_eq!(back, values);
+            if bits > 0 {
+                prop_assert!(!unpack(&out[1..], bits, &mut back));
+            }
+        }
+
+        #[test]
+        fn streams_give_back_every_value(values in proptest::collection::vec(any::<u64>(), 0..200), bits in 0u8..=64, pad in 0usize..9) {
+            let values: Vec<u64> = values.iter().map(|v| if bits == 0 { 0 } else { v >> (64 - bits) }).collect();
+            let mut out = vec![];
+            let mut w = BitWriter::new(&mut out);
+            values.iter().for_each(|&v| w.put(v, bits));
+            w.finish();
+            prop_assert_eq!(out.len(), stream_len(values.len(), bits));
+            out.resize(out.len() + pad, 0xff);
+            for (i, &v) in values.iter().enumerate() {
+                prop_assert_eq!(get_bits(&out, i * bits as usize, bits), v);
+            }
+            let _ = get_bits(&out, usize::MAX / 2, bits);
+        }
+    }
+
+    #[test]
+    fn widths_over_32_are_refused() {
+        assert!(!unpack(&[0; 4096], 33, &mut [0; BLOCK_LEN]));
+    }
+}
