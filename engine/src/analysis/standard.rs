@@ -414,6 +414,43 @@ mod tests {
         assert_eq!(tokens(&text, 255)[0].0.chars().count(), 255);
     }
 
+    /// Lines such as `÷ 0061 × 0308 ÷`: every segment with a letter, digit or ideograph must be a token.
+    fn check_unicode_test(file: &str) -> usize {
+        let is_word =
+            |c: char| matches!(properties(c) & CLASS, ALETTER | HEBREW | HANGUL | NUMERIC | KATAKANA | HAN | HIRAGANA);
+        let mut count = 0;
+        for line in file.lines() {
+            let line = line.split('#').next().unwrap_or_default().trim();
+            if line.is_empty() {
+                continue;
+            }
+            let segment = |s: &str| -> String {
+                let hex = s.split(['×', ' ']).filter(|h| !h.is_empty());
+                hex.map(|h| char::from_u32(u32::from_str_radix(h, 16).unwrap()).unwrap()).collect()
+            };
+            let segments: Vec<String> = line.split('÷').map(segment).collect();
+            let expected: Vec<&String> = segments.iter().filter(|s| s.chars().any(is_word)).collect();
+            let got = tokens(&segments.concat(), 255);
+            let got: Vec<&String> = got.iter().map(|t| &t.0).filter(|t| t.chars().any(is_word)).collect();
+            assert_eq!(got, expected, "{line}");
+            count += 1;
+        }
+        count
+    }
+
+    #[test]
+    fn unicode_word_break_sample() {
+        assert!(check_unicode_test(include_str!("../../tests/data/word-break-sample.txt")) > 200);
+    }
+
+    /// By hand, with `WORD_BREAK_TEST` naming Unicode's file.
+    #[test]
+    #[ignore = "needs the whole of WordBreakTest.txt"]
+    fn unicode_word_break_all() {
+        let path = std::env::var("WORD_BREAK_TEST").unwrap();
+        println!("{} lines", check_unicode_test(&std::fs::read_to_string(path).unwrap()));
+    }
+
     proptest! {
         #[test]
         fn ascii_fast_path_equals_slow(text in "[a-c1-3_'.,:;#* \"é\u{300}\u{200d}\u{fe0f}\u{20e3}א]{0,40}", max in 1usize..12) {
