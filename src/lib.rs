@@ -5,6 +5,7 @@
 pub mod backend;
 pub mod config;
 pub mod coordinate;
+pub mod dsl;
 pub mod error;
 pub mod io;
 pub mod mesh;
