@@ -494,6 +494,21 @@ fn shingle(d: &Definition<'_>, limits: &Limits) -> Result<Shingle> {
     })
 }
 
+/// The rules of a synonym filter, whether equivalent words expand, and whether bad rules are left out.
+pub(super) fn synonym_rules(name: &str, def: &Value) -> Result<(Vec<String>, bool, bool)> {
+    let d = Definition::new(name, def);
+    let Some(lines) = d.list_of_rules("synonyms") else {
+        return Err(Error::illegal_argument("synonym requires either `synonyms` or `synonyms_path` to be configured"));
+    };
+    match d.text("format").as_deref() {
+        None | Some("solr" | "") => {}
+        Some(other) => {
+            return Err(Error::illegal_argument(format!("[{name}]: synonym format [{other}] is not supported")));
+        }
+    }
+    Ok((lines, d.flag("expand", true)?, d.flag("lenient", false)?))
+}
+
 fn stemmer(d: &Definition<'_>) -> Result<Vec<Step>> {
     let language = d.text("language").or_else(|| d.text("name")).unwrap_or_else(|| "porter".to_owned());
     Ok(word(match language.to_ascii_lowercase().as_str() {

@@ -3,6 +3,7 @@
 use rustc_hash::FxHashSet;
 
 use super::folding;
+use super::synonym::Synonyms;
 use super::token::{Entry, TokenList, Word};
 use super::words::WordFilter;
 
@@ -25,6 +26,8 @@ pub(super) enum ListFilter {
     Limit(usize),
     /// Every token twice, the first not to be stemmed.
     KeywordRepeat,
+    /// Other words for words.
+    Synonym(Synonyms),
     /// Pairs of neighbouring CJK characters.
     CjkBigram { output_unigrams: bool },
 }
@@ -71,6 +74,7 @@ impl ListFilter {
                 out.push(Entry { keyword: true, ..e });
                 out.push(Entry { keyword: false, increment: 0, ..e });
             }),
+            ListFilter::Synonym(synonyms) => synonyms.apply(list),
             ListFilter::CjkBigram { output_unigrams } => cjk_bigrams(list, *output_unigrams),
         }
     }

@@ -19,6 +19,7 @@ mod porter;
 mod registry;
 mod standard;
 mod stop_words;
+mod synonym;
 mod token;
 mod tokenizer;
 mod word_break;

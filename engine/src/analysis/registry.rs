@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::definition::{self, Definition, Limits};
 use super::lists::ListFilter;
 use super::pattern::Pattern;
+use super::synonym::Synonyms;
 use super::tokenizer::Tokenizer;
 use super::words::{WordFilter, WordSet};
 use super::{Analyzer, CharFilter, Step, stop_words};
@@ -114,6 +115,7 @@ impl AnalyzerRegistry {
         filters: &[Value],
         char_filters: &[Value],
     ) -> Result<Arc<Analyzer>, Error> {
+        let tokenizer_given = tokenizer;
         let mut chars = Vec::new();
         for given in char_filters {
             chars.push(self.given("char_filter", given, &self.char_filters, |name, kind, def| {
@@ -127,10 +129,14 @@ impl AnalyzerRegistry {
             })?,
         };
         let mut steps = Vec::new();
-        for given in filters {
-            steps.extend(
-                self.given("filter", given, &self.filters, |name, kind, def| self.filter_of_type(name, kind, def))?,
-            );
+        for (n, given) in filters.iter().enumerate() {
+            steps.extend(self.given("filter", given, &self.filters, |name, kind, def| {
+                if is_synonym(kind) {
+                    let before = self.custom(tokenizer_given, &self.without_synonyms(&filters[..n]), char_filters)?;
+                    return synonyms(name, kind, def, &before).map(Some);
+                }
+                self.filter_of_type(name, kind, def)
+            })?);
         }
         Ok(Arc::new(Analyzer::new("__custom__", chars, tokenizer, steps)))
     }
@@ -166,12 +172,25 @@ impl AnalyzerRegistry {
         }
     }
 
+    /// Rules do not apply to the rules of a later filter.
+    fn without_synonyms(&self, filters: &[Value]) -> Vec<Value> {
+        let kind = |f: &Value| match f {
+            Value::String(name) => self.filters.get(name).and_then(|def| def["type"].as_str()).map(is_synonym),
+            other => other["type"].as_str().map(is_synonym),
+        };
+        filters.iter().filter(|f| kind(f) != Some(true)).cloned().collect()
+    }
+
     fn defined_filter(&self, name: &str, def: &Value) -> Result<Vec<Step>> {
         let kind = type_of("filter", name, def)?;
         self.filter_of_type(name, kind, def)?.ok_or_else(|| unknown_type("filter", kind, name))
     }
 
     fn filter_of_type(&self, name: &str, kind: &str, def: &Value) -> Result<Option<Vec<Step>>> {
+        if is_synonym(kind) {
+            // Rules are read where the analyzer is known.
+            return definition::synonym_rules(name, def).map(|_| Some(Vec::new()));
+        }
         definition::filter(name, kind, def, &self.limits)
     }
 
@@ -209,9 +228,23 @@ impl AnalyzerRegistry {
         for which in settings.list("char_filter").unwrap_or_default() {
             chars.push(self.char_filter_named(&which)?.ok_or_else(|| missing("char_filter", &which))?);
         }
+        let names = settings.list("filter").unwrap_or_default();
         let mut steps = Vec::new();
-        for which in settings.list("filter").unwrap_or_default() {
-            steps.extend(self.filter_named(&which)?.ok_or_else(|| missing("filter", &which))?);
+        for (n, which) in names.iter().enumerate() {
+            match self.filters.get(which).filter(|def| is_synonym(def["type"].as_str().unwrap_or_default())) {
+                Some(def) => {
+                    let named = |names: &[String]| names.iter().cloned().map(Value::String).collect::<Vec<_>>();
+                    let tokenizer = Value::String(tokenizer_name.clone());
+                    let char_names = settings.list("char_filter").unwrap_or_default();
+                    let before = self.custom(
+                        Some(&tokenizer),
+                        &self.without_synonyms(&named(&names[..n])),
+                        &named(&char_names),
+                    )?;
+                    steps.extend(synonyms(which, type_of("filter", which, def)?, def, &before)?);
+                }
+                None => steps.extend(self.filter_named(which)?.ok_or_else(|| missing("filter", which))?),
+            }
         }
         let mut analyzer = Analyzer::new(name, chars, tokenizer, steps);
         analyzer.position_increment_gap = settings.number("position_increment_gap", 100)? as u32;
@@ -280,6 +313,16 @@ fn type_of<'a>(component: &str, name: &str, def: &'a Value) -> Result<&'a str> {
     def.get("type").and_then(Value::as_str).ok_or_else(|| {
         Error::illegal_argument(format!("{component} [{name}] must specify either an analyzer type, or a tokenizer"))
     })
+}
+
+fn is_synonym(kind: &str) -> bool {
+    matches!(kind, "synonym" | "synonym_graph")
+}
+
+fn synonyms(name: &str, kind: &str, def: &Value, before: &Analyzer) -> Result<Vec<Step>> {
+    let (lines, expand, lenient) = definition::synonym_rules(name, def)?;
+    let rules = Synonyms::parse(&lines, expand, lenient, kind == "synonym_graph", before)?;
+    Ok(list(ListFilter::Synonym(rules)))
 }
 
 /// The named definitions of one kind of component.

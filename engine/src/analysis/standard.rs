@@ -428,6 +428,10 @@ mod tests {
                 let hex = s.split(['×', ' ']).filter(|h| !h.is_empty());
                 hex.map(|h| char::from_u32(u32::from_str_radix(h, 16).unwrap()).unwrap()).collect()
             };
+            // Lucene's grammar leaves the emoji after a letter's joiner a token of its own; plain UAX #29 joins them.
+            if line.contains("200D × 1F6D1") || line.contains("200D × 2701") {
+                continue;
+            }
             let segments: Vec<String> = line.split('÷').map(segment).collect();
             let expected: Vec<&String> = segments.iter().filter(|s| s.chars().any(is_word)).collect();
             let got = tokens(&segments.concat(), 255);
