@@ -10,7 +10,10 @@ pub mod error;
 pub mod io;
 pub mod mesh;
 pub mod metadata;
+pub mod metastore;
 pub mod rest;
+#[cfg(feature = "glommio")]
+pub mod runtime;
 pub mod shard;
 pub mod sim;
 pub mod stats;

@@ -1,0 +1,491 @@
+//! glommio executors made trustworthy: everything the runtime needs so that the rest need not think about it.
+//!
+//! Per core: a *serving* executor (HTTP, shards) and a *maintenance* executor (merges, image writing) pinned to the same
+//! CPU at nice 19, so that the kernel, not our code, shares the core between them. One *coordination* executor, bound to
+//! no CPU, for the cluster state: no shard work can delay it.
+//!
+//! The guards, each with a test that fails without it:
+//!
+//! - [`heartbeat`]: glommio 0.9 can park with runnable tasks; a timer bounds such a stall to [`HEARTBEAT`].
+//! - `iopoll_guard` (engine): before an executor opens its first file, it opens a non-empty one, or all its direct I/O
+//!   spins on a polling ring.
+//! - [`guarded`]: a panic in a task would unwind the executor's thread; it is caught, logged, and the core lives on.
+//! - No preemption timer under a millisecond, and blocking calls in a pool of their own (the default pool is one thread on
+//!   the executor's core).
+//! - `mesh`: no wake per message from foreign threads. `net::http`: accepting on a thread of its own.
+
+pub mod checks;
+
+use std::cell::Cell;
+use std::collections::hash_map::RandomState;
+use std::future::Future;
+use std::hash::BuildHasher;
+use std::panic::AssertUnwindSafe;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use futures_lite::FutureExt;
+use glommio::{Latency, LocalExecutorBuilder, Placement, PoolPlacement, Shares, TaskQueueHandle};
+use ringdex_engine::pace::Pace;
+use ringdex_engine::store::dma::{self, DmaDirectory};
+
+use crate::backend::LocalFuture;
+use crate::error::{ApiError, ApiResult};
+use crate::io::{Lane, NodeIo};
+use crate::mesh::{self, Desk, Mailbox, panic_text};
+
+/// The longest an executor can sleep on runnable tasks.
+pub const HEARTBEAT: Duration = Duration::from_millis(5);
+/// How long a task queue runs before the rings are looked at again. Under a millisecond glommio 0.9 hangs.
+pub const PREEMPT: Duration = Duration::from_millis(2);
+/// Registered I/O memory of a serving executor.
+const SERVING_IO_BYTES: usize = 16 << 20;
+/// Registered I/O memory of the others.
+const SIDE_IO_BYTES: usize = 4 << 20;
+/// The lowest priority that still gets its share of a busy core.
+const MAINTENANCE_NICE: i32 = 19;
+
+/// What an executor is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// HTTP and shards, on one CPU.
+    Serving {
+        /// The CPU.
+        cpu: usize,
+        /// How long to spin before sleeping; zero on a machine that is not ours alone.
+        spin: Duration,
+    },
+    /// Long work, on the CPU of a serving executor, at low priority.
+    Maintenance {
+        /// The CPU.
+        cpu: usize,
+    },
+    /// The cluster state; on any CPU.
+    Coordination,
+}
+
+/// Starts an executor on a thread of its own and runs `body` in it, with all guards. The data directory is probed for
+/// direct I/O before `body` starts. Errors of starting and a panic of `body` itself come out of [`Executor::join`].
+pub fn start<F>(
+    name: &str,
+    role: Role,
+    data: &Path,
+    body: impl FnOnce() -> F + Send + 'static,
+) -> std::io::Result<Executor>
+where
+    F: Future<Output = Result<(), String>> + 'static,
+{
+    let data = data.to_owned();
+    let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || run(role, &data, body))?;
+    Ok(Executor { name: name.to_owned(), thread })
+}
+
+/// A running executor.
+pub struct Executor {
+    name: String,
+    thread: std::thread::JoinHandle<Result<(), String>>,
+}
+
+impl Executor {
+    /// Waits for its end.
+    pub fn join(self) -> Result<(), String> {
+        match self.thread.join() {
+            Ok(result) => result.map_err(|e| format!("executor [{}]: {e}", self.name)),
+            Err(panic) => Err(format!("executor [{}] panicked: {}", self.name, panic_text(&*panic))),
+        }
+    }
+
+    /// Whether it has ended.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.thread.is_finished()
+    }
+}
+
+fn run<F>(role: Role, data: &Path, body: impl FnOnce() -> F) -> Result<(), String>
+where
+    F: Future<Output = Result<(), String>> + 'static,
+{
+    let placement = match role {
+        Role::Serving { cpu, .. } | Role::Maintenance { cpu } => Placement::Fixed(cpu),
+        Role::Coordination => Placement::Unbound,
+    };
+    let mut builder = LocalExecutorBuilder::new(placement)
+        .ring_depth(256)
+        .preempt_timer(PREEMPT)
+        // Unbound: a rename must not queue behind the executor's own work on its own core.
+        .blocking_thread_pool_placement(PoolPlacement::Unbound(2));
+    match role {
+        Role::Serving { spin, .. } => builder = builder.io_memory(SERVING_IO_BYTES).spin_before_park(spin),
+        Role::Maintenance { .. } => {
+            // Before the executor is made: its kernel workers and blocking threads inherit the priority.
+            rustix::process::setpriority_process(None, MAINTENANCE_NICE)
+                .map_err(|e| format!("cannot lower the priority of a maintenance thread: {e}"))?;
+            builder = builder.io_memory(SIDE_IO_BYTES);
+        }
+        Role::Coordination => builder = builder.io_memory(SIDE_IO_BYTES),
+    }
+    let executor = builder.make().map_err(|e| checks::executor_refused(&e.to_string()))?;
+    executor.run(async move {
+        dma::iopoll_guard(data).await.map_err(|e| e.to_string())?;
+        heartbeat();
+        let body = AssertUnwindSafe(async { body().await }).catch_unwind().await;
+        body.unwrap_or_else(|panic| Err(format!("panicked: {}", panic_text(&*panic))))
+    })
+}
+
+/// Wakes the executor every [`HEARTBEAT`], whatever happens.
+pub fn heartbeat() {
+    glommio::spawn_local(async {
+        loop {
+            glommio::timer::sleep(HEARTBEAT).await;
+        }
+    })
+    .detach();
+}
+
+/// A task whose panic ends it alone.
+pub async fn guarded(task: LocalFuture<'static, ()>) {
+    if let Err(panic) = AssertUnwindSafe(task).catch_unwind().await {
+        // Where and why has been logged by the panic hook; this says that the core goes on.
+        tracing::error!(panic = %panic_text(&*panic), "a task panicked and was dropped");
+    }
+}
+
+/// What a maintenance executor hands to its jobs: nothing, they bring what they need.
+pub struct Maintenance;
+
+/// The edge of the node over glommio: one per serving executor (or coordination, without maintenance).
+#[derive(Clone)]
+pub struct GlommioIo(Rc<Inner>);
+
+struct Inner {
+    search: TaskQueueHandle,
+    write: TaskQueueHandle,
+    background: TaskQueueHandle,
+    maintenance: Option<(Rc<Desk>, Arc<Mailbox<Maintenance>>)>,
+    origin: Instant,
+    random: (RandomState, Cell<u64>),
+}
+
+impl GlommioIo {
+    /// Must be called in an executor. `origin` is where the monotonic clock starts, the same for all cores.
+    #[must_use]
+    pub fn new(origin: Instant, maintenance: Option<(Rc<Desk>, Arc<Mailbox<Maintenance>>)>) -> GlommioIo {
+        let executor = glommio::executor();
+        // Not `Latency::Matters`: its forced wake-ups are what makes glommio park too early, and the preemption timer
+        // already bounds how long a queue waits.
+        let queue = |shares, name| executor.create_task_queue(Shares::Static(shares), Latency::NotImportant, name);
+        GlommioIo(Rc::new(Inner {
+            search: queue(1000, "search"),
+            write: queue(600, "write"),
+            background: queue(200, "background"),
+            maintenance,
+            origin,
+            random: (RandomState::new(), Cell::new(0)),
+        }))
+    }
+}
+
+impl NodeIo for GlommioIo {
+    type Directory = DmaDirectory;
+    type Pace = GlommioPace;
+
+    fn directory(&self, path: &Path) -> LocalFuture<'static, ApiResult<DmaDirectory>> {
+        let path = path.to_owned();
+        Box::pin(async move { open_directory(path).await })
+    }
+
+    fn remove_directory(&self, path: &Path) -> LocalFuture<'static, ApiResult<()>> {
+        let path = path.to_owned();
+        Box::pin(async move {
+            let shown = path.display().to_string();
+            let removed = blocking(move || match std::fs::remove_dir_all(&path) {
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
+                other => other,
+            });
+            removed.await.map_err(|e| ApiError::new(500, "i_o_exception", format!("cannot remove [{shown}]: {e}")))
+        })
+    }
+
+    fn now_ms(&self) -> i64 {
+        now_ms()
+    }
+
+    fn monotonic_ns(&self) -> u64 {
+        u64::try_from(self.0.origin.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    fn random(&self) -> u64 {
+        // SipHash of a counter under a key from the operating system.
+        let (key, counter) = &self.0.random;
+        counter.set(counter.get().wrapping_add(1));
+        key.hash_one(counter.get())
+    }
+
+    fn sleep(&self, time: Duration) -> LocalFuture<'static, ()> {
+        Box::pin(async move {
+            glommio::timer::sleep(time).await;
+        })
+    }
+
+    fn spawn(&self, lane: Lane, task: LocalFuture<'static, ()>) {
+        let queue = match lane {
+            Lane::Search => self.0.search,
+            Lane::Write => self.0.write,
+            Lane::Background => self.0.background,
+        };
+        glommio::spawn_local_into(guarded(task), queue).expect("the lanes live as long as the executor").detach();
+    }
+
+    fn pace(&self, deadline_ns: Option<u64>) -> GlommioPace {
+        GlommioPace { origin: self.0.origin, deadline_ns, asked: Cell::new(0), stopped: Cell::new(false) }
+    }
+
+    fn maintain<T: Send + 'static>(
+        &self,
+        directory: &DmaDirectory,
+        job: impl FnOnce(DmaDirectory) -> LocalFuture<'static, T> + Send + 'static,
+    ) -> LocalFuture<'static, ApiResult<T>> {
+        let path = directory.path().to_owned();
+        let Some((desk, mailbox)) = self.0.maintenance.clone() else {
+            let directory = directory.clone();
+            return Box::pin(async move { Ok(job(directory).await) });
+        };
+        Box::pin(async move {
+            let call = desk.call(&mailbox, Lane::Background, move |_| {
+                Box::pin(async move {
+                    let directory = open_directory(path).await?;
+                    ApiResult::Ok(job(directory).await)
+                })
+            });
+            call.await.map_err(ApiError::from)?
+        })
+    }
+}
+
+async fn open_directory(path: PathBuf) -> ApiResult<DmaDirectory> {
+    DmaDirectory::open(path).await.map_err(ApiError::from)
+}
+
+/// Runs `work` in the executor's blocking pool. A panic there would hang the caller for ever, so it becomes an error.
+pub async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
+) -> std::io::Result<T> {
+    let caught = move || {
+        std::panic::catch_unwind(AssertUnwindSafe(work))
+            .unwrap_or_else(|panic| Err(std::io::Error::other(panic_text(&*panic))))
+    };
+    glommio::executor().spawn_blocking(caught).await
+}
+
+/// Milliseconds since 1970.
+#[must_use]
+pub fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// How work shares a core under glommio.
+#[derive(Clone, Debug)]
+pub struct GlommioPace {
+    origin: Instant,
+    deadline_ns: Option<u64>,
+    asked: Cell<u8>,
+    stopped: Cell<bool>,
+}
+
+impl GlommioPace {
+    /// Times `stopped` answers from memory between two looks at the clock.
+    const CLOCK_EVERY: u8 = 8;
+}
+
+impl Pace for GlommioPace {
+    async fn yield_if_needed(&self) {
+        glommio::yield_if_needed().await;
+    }
+
+    fn stopped(&self) -> bool {
+        let Some(deadline) = self.deadline_ns else { return false };
+        if self.stopped.get() {
+            return true;
+        }
+        let asked = self.asked.get();
+        self.asked.set((asked + 1) % GlommioPace::CLOCK_EVERY);
+        if asked == 0 {
+            self.stopped.set(self.origin.elapsed().as_nanos() >= u128::from(deadline));
+        }
+        self.stopped.get()
+    }
+}
+
+/// A mailbox's jobs run in the lanes of this executor.
+pub fn serve_mailbox<S: 'static>(mailbox: Arc<Mailbox<S>>, state: Rc<S>, io: &GlommioIo) -> LocalFuture<'static, ()> {
+    let io = io.clone();
+    Box::pin(async move { mailbox.serve(state, mesh::JOBS_MAX, |lane, task| io.spawn(lane, task)).await })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+    use std::sync::mpsc;
+
+    fn data() -> tempfile::TempDir {
+        let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tmp");
+        std::fs::create_dir_all(&target).unwrap();
+        tempfile::tempdir_in(target).unwrap()
+    }
+
+    fn serving() -> Role {
+        Role::Serving { cpu: first_cpu(), spin: Duration::ZERO }
+    }
+
+    fn first_cpu() -> usize {
+        let allowed = rustix::thread::sched_getaffinity(None).unwrap();
+        (0..rustix::thread::CpuSet::MAX_CPU).find(|cpu| allowed.is_set(*cpu)).unwrap()
+    }
+
+    /// Without the heartbeat this executor parks with its task runnable within a second, for ever: its preemption timer
+    /// fires before the queue has run.
+    #[test]
+    fn heartbeat_bounds_a_park_with_runnable_tasks() {
+        let count = Arc::new(AtomicU64::new(0));
+        let stop = Arc::new(AtomicBool::new(false));
+        let (counted, stopping) = (Arc::clone(&count), Arc::clone(&stop));
+        let thread = std::thread::spawn(move || {
+            let builder = LocalExecutorBuilder::new(Placement::Fixed(first_cpu())).io_memory(1 << 20);
+            builder.preempt_timer(Duration::from_micros(100)).make().unwrap().run(async move {
+                heartbeat();
+                while !stopping.load(Ordering::Relaxed) {
+                    counted.fetch_add(1, Ordering::Relaxed);
+                    glommio::yield_if_needed().await;
+                }
+            });
+        });
+        std::thread::sleep(Duration::from_secs(2));
+        let before = count.load(Ordering::Relaxed);
+        // Far above the period: other processes share this machine. Without the heartbeat it is for ever.
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while count.load(Ordering::Relaxed) == before {
+            assert!(Instant::now() < deadline, "asleep after {before} turns");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        stop.store(true, Ordering::Relaxed);
+        thread.join().unwrap();
+    }
+
+    /// Without the guard every append waits for a slice of a spinning executor: 4 ms and more.
+    #[test]
+    fn iopoll_guard_keeps_appends_from_spinning() {
+        use ringdex_engine::store::{BLOCK, Directory, File};
+        let dir = data();
+        let path = dir.path().to_owned();
+        let (tx, rx) = mpsc::channel();
+        let executor = start("guard", serving(), dir.path(), move || async move {
+            let directory = DmaDirectory::open(path).await.map_err(|e| e.to_string())?;
+            let file = directory.create("appended", 0).await.map_err(|e| e.to_string())?;
+            let cpu = || rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+            let (start, begun) = (cpu(), Instant::now());
+            for n in 0..100u64 {
+                file.write_at(n * BLOCK as u64, &[7; BLOCK]).await.map_err(|e| e.to_string())?;
+                file.sync().await.map_err(|e| e.to_string())?;
+            }
+            let end = cpu();
+            let used = (end.tv_sec - start.tv_sec) as f64 + (end.tv_nsec - start.tv_nsec) as f64 / 1e9;
+            tx.send((used, begun.elapsed().as_secs_f64())).map_err(|e| e.to_string())
+        })
+        .unwrap();
+        executor.join().unwrap();
+        let (used, wall) = rx.recv().unwrap();
+        // A spinning executor burns all of the time it can get, however slow the disk is.
+        assert!(used < 0.25 || used / wall < 0.95, "{used} s of CPU in {wall} s");
+    }
+
+    #[test]
+    fn a_panicking_task_does_not_end_its_core() {
+        let dir = data();
+        let (tx, rx) = mpsc::channel();
+        let executor = start("panic", serving(), dir.path(), move || async move {
+            let io = GlommioIo::new(Instant::now(), None);
+            io.spawn(Lane::Search, Box::pin(async { panic!("on purpose") }));
+            io.sleep(Duration::from_millis(20)).await;
+            let told = tx.clone();
+            io.spawn(Lane::Write, Box::pin(async move { told.send("alive").unwrap() }));
+            io.sleep(Duration::from_millis(20)).await;
+            let refused = blocking(|| -> std::io::Result<()> { panic!("in the pool") }).await;
+            assert_eq!(refused.unwrap_err().to_string(), "in the pool");
+            blocking(|| Ok(())).await.unwrap();
+            tx.send("pool alive").unwrap();
+            Ok(())
+        })
+        .unwrap();
+        executor.join().unwrap();
+        assert_eq!(rx.try_iter().collect::<Vec<_>>(), ["alive", "pool alive"]);
+    }
+
+    #[test]
+    fn a_panicking_body_is_an_error_of_its_executor() {
+        let dir = data();
+        let executor = start("body", serving(), dir.path(), || async { panic!("body") }).unwrap();
+        assert_eq!(executor.join(), Err("executor [body]: panicked: body".to_owned()));
+    }
+
+    #[test]
+    fn maintenance_runs_elsewhere_at_low_priority_and_survives_panics() {
+        let dir = data();
+        let mailbox: Arc<Mailbox<Maintenance>> = Mailbox::new(16);
+        let served = Arc::clone(&mailbox);
+        let side = start("side", Role::Maintenance { cpu: first_cpu() }, dir.path(), move || async move {
+            let io = GlommioIo::new(Instant::now(), None);
+            serve_mailbox(served, Rc::new(Maintenance), &io).await;
+            Ok(())
+        })
+        .unwrap();
+        let path = dir.path().to_owned();
+        let closing = Arc::clone(&mailbox);
+        let serving = start("front", serving(), dir.path(), move || async move {
+            let desk = Desk::new();
+            glommio::spawn_local(Rc::clone(&desk).serve()).detach();
+            let io = GlommioIo::new(Instant::now(), Some((desk, mailbox)));
+            let directory = io.directory(&path.join("shard")).await.unwrap();
+            let here = std::thread::current().id();
+            let (there, nice, opened) = io
+                .maintain(&directory, |d| {
+                    Box::pin(async move {
+                        let nice = rustix::process::getpriority_process(None).unwrap();
+                        (std::thread::current().id(), nice, d.path().to_owned())
+                    })
+                })
+                .await
+                .unwrap();
+            assert_ne!(here, there);
+            assert_eq!((nice, opened), (19, path.join("shard")));
+            assert_eq!(rustix::process::getpriority_process(None).unwrap(), 0);
+            let panicked = io.maintain::<()>(&directory, |_| Box::pin(async { panic!("merge") })).await;
+            assert_eq!(panicked.unwrap_err().reason, "internal error: panicked: merge".replace("panicked: ", ""));
+            assert_eq!(io.maintain(&directory, |_| Box::pin(async { 5 })).await, Ok(5));
+            Ok(())
+        })
+        .unwrap();
+        serving.join().unwrap();
+        closing.close();
+        side.join().unwrap();
+    }
+
+    #[test]
+    fn pace_stops_at_its_deadline() {
+        let pace = GlommioPace {
+            origin: Instant::now(),
+            deadline_ns: Some(20_000_000),
+            asked: Cell::new(0),
+            stopped: Cell::new(false),
+        };
+        assert!(!pace.stopped());
+        std::thread::sleep(Duration::from_millis(25));
+        assert!((0..16).any(|_| pace.stopped()));
+        assert!(pace.stopped());
+    }
+}
