@@ -3,6 +3,8 @@
 #![forbid(unsafe_code)]
 
 pub mod backend;
+#[cfg(feature = "glommio")]
+pub mod cli;
 pub mod config;
 pub mod coordinate;
 pub mod dsl;
@@ -11,6 +13,7 @@ pub mod io;
 pub mod mesh;
 pub mod metadata;
 pub mod metastore;
+pub mod node;
 pub mod rest;
 #[cfg(feature = "glommio")]
 pub mod runtime;

@@ -66,13 +66,14 @@ pub enum Role {
     Coordination,
 }
 
-/// Starts an executor on a thread of its own and runs `body` in it, with all guards. The data directory is probed for
-/// direct I/O before `body` starts. Errors of starting and a panic of `body` itself come out of [`Executor::join`].
+/// Starts an executor on a thread of its own and runs what `body` makes in it, with all guards. The data directory is
+/// probed for direct I/O first. `body` is told whether that went well; if not, what it makes is not run. Errors of starting
+/// and a panic of the body come out of [`Executor::join`].
 pub fn start<F>(
     name: &str,
     role: Role,
     data: &Path,
-    body: impl FnOnce() -> F + Send + 'static,
+    body: impl FnOnce(Result<(), String>) -> Option<F> + Send + 'static,
 ) -> std::io::Result<Executor>
 where
     F: Future<Output = Result<(), String>> + 'static,
@@ -104,7 +105,7 @@ impl Executor {
     }
 }
 
-fn run<F>(role: Role, data: &Path, body: impl FnOnce() -> F) -> Result<(), String>
+fn run<F>(role: Role, data: &Path, body: impl FnOnce(Result<(), String>) -> Option<F>) -> Result<(), String>
 where
     F: Future<Output = Result<(), String>> + 'static,
 {
@@ -127,12 +128,28 @@ where
         }
         Role::Coordination => builder = builder.io_memory(SIDE_IO_BYTES),
     }
-    let executor = builder.make().map_err(|e| checks::executor_refused(&e.to_string()))?;
+    let executor = match builder.make() {
+        Ok(executor) => executor,
+        Err(e) => {
+            let error = checks::executor_refused(&e.to_string());
+            body(Err(error.clone()));
+            return Err(error);
+        }
+    };
     executor.run(async move {
-        dma::iopoll_guard(data).await.map_err(|e| e.to_string())?;
+        if let Err(e) = dma::iopoll_guard(data).await {
+            body(Err(e.to_string()));
+            return Err(e.to_string());
+        }
         heartbeat();
-        let body = AssertUnwindSafe(async { body().await }).catch_unwind().await;
-        body.unwrap_or_else(|panic| Err(format!("panicked: {}", panic_text(&*panic))))
+        let guarded = async {
+            match body(Ok(())) {
+                Some(body) => body.await,
+                None => Ok(()),
+            }
+        };
+        let ended = AssertUnwindSafe(guarded).catch_unwind().await;
+        ended.unwrap_or_else(|panic| Err(format!("panicked: {}", panic_text(&*panic))))
     })
 }
 
@@ -339,6 +356,19 @@ mod tests {
         tempfile::tempdir_in(target).unwrap()
     }
 
+    fn executor<F: Future<Output = Result<(), String>> + 'static>(
+        name: &str,
+        role: Role,
+        data: &Path,
+        body: impl FnOnce() -> F + Send + 'static,
+    ) -> Executor {
+        let body = move |started: Result<(), String>| {
+            started.unwrap();
+            Some(body())
+        };
+        start(name, role, data, body).unwrap()
+    }
+
     fn serving() -> Role {
         Role::Serving { cpu: first_cpu(), spin: Duration::ZERO }
     }
@@ -384,7 +414,7 @@ mod tests {
         let dir = data();
         let path = dir.path().to_owned();
         let (tx, rx) = mpsc::channel();
-        let executor = start("guard", serving(), dir.path(), move || async move {
+        let executor = executor("guard", serving(), dir.path(), move || async move {
             let directory = DmaDirectory::open(path).await.map_err(|e| e.to_string())?;
             let file = directory.create("appended", 0).await.map_err(|e| e.to_string())?;
             let cpu = || rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
@@ -396,8 +426,7 @@ mod tests {
             let end = cpu();
             let used = (end.tv_sec - start.tv_sec) as f64 + (end.tv_nsec - start.tv_nsec) as f64 / 1e9;
             tx.send((used, begun.elapsed().as_secs_f64())).map_err(|e| e.to_string())
-        })
-        .unwrap();
+        });
         executor.join().unwrap();
         let (used, wall) = rx.recv().unwrap();
         // A spinning executor burns all of the time it can get, however slow the disk is.
@@ -408,7 +437,7 @@ mod tests {
     fn a_panicking_task_does_not_end_its_core() {
         let dir = data();
         let (tx, rx) = mpsc::channel();
-        let executor = start("panic", serving(), dir.path(), move || async move {
+        let executor = executor("panic", serving(), dir.path(), move || async move {
             let io = GlommioIo::new(Instant::now(), None);
             io.spawn(Lane::Search, Box::pin(async { panic!("on purpose") }));
             io.sleep(Duration::from_millis(20)).await;
@@ -420,8 +449,7 @@ mod tests {
             blocking(|| Ok(())).await.unwrap();
             tx.send("pool alive").unwrap();
             Ok(())
-        })
-        .unwrap();
+        });
         executor.join().unwrap();
         assert_eq!(rx.try_iter().collect::<Vec<_>>(), ["alive", "pool alive"]);
     }
@@ -429,7 +457,7 @@ mod tests {
     #[test]
     fn a_panicking_body_is_an_error_of_its_executor() {
         let dir = data();
-        let executor = start("body", serving(), dir.path(), || async { panic!("body") }).unwrap();
+        let executor = executor("body", serving(), dir.path(), || async { panic!("body") });
         assert_eq!(executor.join(), Err("executor [body]: panicked: body".to_owned()));
     }
 
@@ -438,15 +466,14 @@ mod tests {
         let dir = data();
         let mailbox: Arc<Mailbox<Maintenance>> = Mailbox::new(16);
         let served = Arc::clone(&mailbox);
-        let side = start("side", Role::Maintenance { cpu: first_cpu() }, dir.path(), move || async move {
+        let side = executor("side", Role::Maintenance { cpu: first_cpu() }, dir.path(), move || async move {
             let io = GlommioIo::new(Instant::now(), None);
             serve_mailbox(served, Rc::new(Maintenance), &io).await;
             Ok(())
-        })
-        .unwrap();
+        });
         let path = dir.path().to_owned();
         let closing = Arc::clone(&mailbox);
-        let serving = start("front", serving(), dir.path(), move || async move {
+        let serving = executor("front", serving(), dir.path(), move || async move {
             let desk = Desk::new();
             glommio::spawn_local(Rc::clone(&desk).serve()).detach();
             let io = GlommioIo::new(Instant::now(), Some((desk, mailbox)));
@@ -468,8 +495,7 @@ mod tests {
             assert_eq!(panicked.unwrap_err().reason, "internal error: panicked: merge".replace("panicked: ", ""));
             assert_eq!(io.maintain(&directory, |_| Box::pin(async { 5 })).await, Ok(5));
             Ok(())
-        })
-        .unwrap();
+        });
         serving.join().unwrap();
         closing.close();
         side.join().unwrap();

@@ -1,0 +1,498 @@
+//! One core: the shards on it, and the node as REST on this core sees it.
+
+use std::cell::{Cell, RefCell};
+use std::panic::AssertUnwindSafe;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_lite::FutureExt;
+use ringdex_engine::mapping::Mapping;
+use ringdex_net::cluster::state::{ClusterState, IndexMetadata};
+use rustc_hash::FxHashMap;
+use serde_json::Value;
+
+use super::placeholder::{Shard, ShardOwner, ShardSpec};
+use super::report::{CoreReport, HttpCounters, NodeReport};
+use super::{Compiled, Published, ShardKey, Shared, not_recovered};
+use crate::backend::{Backend, CompiledIndex, LocalFuture, NodeInfo, ShardHealth, StateUpdate};
+use crate::config::Config;
+use crate::error::{ApiError, ApiResult};
+use crate::io::{Lane, NodeIo};
+use crate::mesh::{Call, CallError, Desk, OneShot, panic_text};
+use crate::shard::message::{ShardId, ShardRequest, ShardResponse};
+use crate::stats;
+
+/// Times a shard is opened before it is given up (`index.allocation.max_retries`).
+const OPEN_TRIES: u32 = 5;
+/// How long a write waits for a recovering shard.
+const RECOVERY_WAIT: Duration = Duration::from_secs(60);
+
+/// A core of the node.
+pub struct Core<I: NodeIo> {
+    io: I,
+    number: usize,
+    shared: Arc<Shared<I>>,
+    desk: Rc<Desk>,
+    published: RefCell<Arc<Published>>,
+    shards: RefCell<FxHashMap<ShardKey, Slot<I>>>,
+    http: RefCell<Option<Box<dyn Fn() -> HttpCounters>>>,
+    stopping: Cell<bool>,
+    this: std::rc::Weak<Core<I>>,
+}
+
+/// A shard of this core and where it is in its life.
+struct Slot<I: NodeIo> {
+    stage: SlotStage<I>,
+    /// Tells an opening that it is not wanted any more.
+    generation: u64,
+    waiting: Vec<OneShot<()>>,
+}
+
+enum SlotStage<I: NodeIo> {
+    Recovering,
+    Started(Rc<Shard<I>>),
+    Failed(String),
+}
+
+impl<I: NodeIo> Core<I> {
+    /// A core without shards, knowing no state.
+    #[must_use]
+    pub fn new(io: I, number: usize, shared: Arc<Shared<I>>, desk: Rc<Desk>) -> Rc<Core<I>> {
+        Rc::new_cyclic(|this| Core {
+            io,
+            number,
+            shared,
+            desk,
+            published: RefCell::default(),
+            shards: RefCell::default(),
+            http: RefCell::default(),
+            stopping: Cell::new(false),
+            this: this.clone(),
+        })
+    }
+
+    /// Whether the cluster state has been loaded.
+    #[must_use]
+    pub fn is_recovered(&self) -> bool {
+        self.shared.is_recovered()
+    }
+
+    /// Where statistics get the HTTP counters of this core from.
+    pub fn set_http_counters(&self, counters: impl Fn() -> HttpCounters + 'static) {
+        *self.http.borrow_mut() = Some(Box::new(counters));
+    }
+
+    fn this(&self) -> Rc<Core<I>> {
+        self.this.upgrade().expect("a core is used through its Rc")
+    }
+
+    /// Takes over a new state: shards that left this core are closed when this returns, new ones begin to open.
+    pub async fn apply(&self, published: Arc<Published>) {
+        let old = std::mem::replace(&mut *self.published.borrow_mut(), Arc::clone(&published));
+        let state = &published.state;
+        let mut wanted: FxHashMap<ShardKey, Arc<IndexMetadata>> = FxHashMap::default();
+        for index in state.indices.values().filter(|index| index.open) {
+            let uuid: Arc<str> = index.uuid.as_str().into();
+            for shard in 0..index.number_of_shards {
+                if published.placement.core(&index.uuid, shard) == Some(self.number) {
+                    wanted.insert((Arc::clone(&uuid), shard), Arc::clone(index));
+                }
+            }
+        }
+        let gone: Vec<ShardKey> =
+            self.shards.borrow().keys().filter(|key| !wanted.contains_key(*key)).cloned().collect();
+        for key in gone {
+            let slot = self.shards.borrow_mut().remove(&key);
+            self.shared.set_health(&key, ShardHealth::Missing);
+            let Some(slot) = slot else { continue };
+            slot.waiting.iter().for_each(|waiting| waiting.set(()));
+            if let SlotStage::Started(shard) = slot.stage {
+                self.close_shard(&key, shard).await;
+            }
+        }
+        let mut changed = Vec::new();
+        let mut new = Vec::new();
+        for (key, index) in wanted {
+            match self.shards.borrow().get(&key).map(|slot| &slot.stage) {
+                Some(SlotStage::Started(shard)) => {
+                    let same = old.state.indices.get(&index.name).is_some_and(|before| Arc::ptr_eq(before, &index));
+                    if !same {
+                        changed.push((Rc::clone(shard), index));
+                    }
+                }
+                Some(_) => {}
+                None => new.push(key),
+            }
+        }
+        for (shard, index) in changed {
+            if let Some(compiled) = published.compiled.get(&index.uuid) {
+                shard.apply(index, compiled.index.clone());
+            }
+        }
+        // In order, so that a seeded run is the same every time.
+        new.sort();
+        for key in new {
+            self.open(key, 0, 1);
+        }
+    }
+
+    /// Begins to open a shard.
+    fn open(&self, key: ShardKey, generation: u64, attempt: u32) {
+        self.shared.set_health(&key, ShardHealth::Recovering);
+        let waiting = self.shards.borrow_mut().remove(&key).map(|slot| slot.waiting).unwrap_or_default();
+        self.shards.borrow_mut().insert(key.clone(), Slot { stage: SlotStage::Recovering, generation, waiting });
+        let this = self.this();
+        let task = async move {
+            let opened = AssertUnwindSafe(this.open_shard(&key)).catch_unwind().await;
+            let opened = opened.unwrap_or_else(|panic| {
+                Err(ApiError::new(500, "exception", format!("opening panicked: {}", panic_text(&*panic))))
+            });
+            // Closed or deleted meanwhile: what was opened is dropped.
+            let current = this.shards.borrow().get(&key).map(|slot| slot.generation);
+            if current != Some(generation) {
+                if let Ok(shard) = opened {
+                    shard.close().await;
+                }
+                return;
+            }
+            match opened {
+                Ok(shard) => {
+                    // The state may have changed while the shard was opening.
+                    if let Some((index, compiled)) = this.index(&key.0) {
+                        shard.apply(index, compiled.index);
+                    }
+                    this.settle(&key, SlotStage::Started(shard), ShardHealth::Started);
+                }
+                Err(e) if attempt < OPEN_TRIES => {
+                    tracing::warn!(uuid = %key.0, shard = key.1, error = %e, attempt, "a shard did not open; trying again");
+                    this.io.sleep(Duration::from_millis(250 << attempt)).await;
+                    let still = this.shards.borrow().get(&key).map(|slot| slot.generation) == Some(generation);
+                    if still && !this.stopping.get() {
+                        this.open(key, generation + 1, attempt + 1);
+                    }
+                }
+                Err(e) => {
+                    tracing::error!(uuid = %key.0, shard = key.1, error = %e, "a shard cannot be opened");
+                    let reason = e.to_string();
+                    this.settle(&key, SlotStage::Failed(reason.clone()), ShardHealth::Failed(reason));
+                }
+            }
+        };
+        self.io.spawn(Lane::Background, Box::pin(task));
+    }
+
+    async fn open_shard(&self, key: &ShardKey) -> ApiResult<Rc<Shard<I>>> {
+        let Some((index, compiled)) = self.index(&key.0) else {
+            return Err(ApiError::new(500, "illegal_state_exception", "the mapping of the index cannot be compiled"));
+        };
+        let id = ShardId { index: index.name.as_str().into(), uuid: Arc::clone(&key.0), shard: key.1 };
+        let cores = self.shared.cores.len() as u64;
+        let spec = ShardSpec {
+            id,
+            path: self.shared.shard_path(key),
+            index,
+            compiled: compiled.index,
+            core: self.number as u32,
+            memory: self.shared.config.memory / 4 / cores,
+        };
+        Shard::open(self.io.clone(), spec, self.this()).await
+    }
+
+    fn settle(&self, key: &ShardKey, stage: SlotStage<I>, health: ShardHealth) {
+        let waiting = match self.shards.borrow_mut().get_mut(key) {
+            Some(slot) => {
+                slot.stage = stage;
+                std::mem::take(&mut slot.waiting)
+            }
+            None => return,
+        };
+        self.shared.set_health(key, health);
+        waiting.iter().for_each(|waiting| waiting.set(()));
+    }
+
+    fn index(&self, uuid: &str) -> Option<(Arc<IndexMetadata>, Compiled)> {
+        let published = self.published.borrow();
+        let index = published.state.indices.values().find(|index| index.uuid == uuid)?;
+        Some((Arc::clone(index), published.compiled.get(uuid)?.clone()))
+    }
+
+    /// Waits until each of `keys` has started, failed, or gone.
+    pub async fn until_settled(&self, keys: Vec<ShardKey>) {
+        for key in keys {
+            self.settled(&key).await;
+        }
+    }
+
+    async fn settled(&self, key: &ShardKey) {
+        let wait = match self.shards.borrow_mut().get_mut(key) {
+            Some(Slot { stage: SlotStage::Recovering, waiting, .. }) => {
+                let wait = OneShot::default();
+                waiting.push(wait.clone());
+                wait
+            }
+            _ => return,
+        };
+        wait.get().await;
+    }
+
+    async fn close_shard(&self, key: &ShardKey, shard: Rc<Shard<I>>) {
+        if let Err(panic) = AssertUnwindSafe(shard.close()).catch_unwind().await {
+            tracing::error!(uuid = %key.0, shard = key.1, panic = %panic_text(&*panic), "closing a shard panicked");
+        }
+    }
+
+    /// Closes all shards, committing them; for a clean stop.
+    pub async fn close(&self) {
+        self.stopping.set(true);
+        let slots = std::mem::take(&mut *self.shards.borrow_mut());
+        let mut shards: Vec<_> = slots.into_iter().collect();
+        shards.sort_by(|a, b| a.0.cmp(&b.0));
+        for (key, slot) in shards {
+            self.shared.set_health(&key, ShardHealth::Missing);
+            if let SlotStage::Started(shard) = slot.stage {
+                self.close_shard(&key, shard).await;
+            }
+        }
+    }
+
+    /// A request to a shard of this core.
+    async fn local(&self, id: ShardId, request: ShardRequest) -> ApiResult<ShardResponse> {
+        let key = (Arc::clone(&id.uuid), id.shard);
+        let shard = match self.started(&key) {
+            Some(shard) => shard,
+            None if self.recovering(&key) && matches!(request, ShardRequest::Write(_)) => {
+                let bound = self.io.sleep(RECOVERY_WAIT);
+                futures_lite::future::or(self.settled(&key), bound).await;
+                self.started(&key).ok_or_else(|| self.unavailable(&id, true))?
+            }
+            None => {
+                let write = matches!(request, ShardRequest::Write(_));
+                return Err(self.unavailable(&id, write));
+            }
+        };
+        let handled = AssertUnwindSafe(shard.handle(request)).catch_unwind().await;
+        handled.unwrap_or_else(|panic| {
+            // Its state may be half-changed: the shard stops here and recovers from what is on the disk.
+            let reason = format!("panicked: {}", panic_text(&*panic));
+            self.shard_failed(&id, &reason);
+            Err(ApiError::new(
+                500,
+                "exception",
+                format!("internal error in shard [{}][{}]: {reason}", id.index, id.shard),
+            ))
+        })
+    }
+
+    fn started(&self, key: &ShardKey) -> Option<Rc<Shard<I>>> {
+        match &self.shards.borrow().get(key)?.stage {
+            SlotStage::Started(shard) => Some(Rc::clone(shard)),
+            _ => None,
+        }
+    }
+
+    fn recovering(&self, key: &ShardKey) -> bool {
+        matches!(self.shards.borrow().get(key), Some(Slot { stage: SlotStage::Recovering, .. }))
+    }
+
+    fn unavailable(&self, id: &ShardId, write: bool) -> ApiError {
+        let (index, shard) = (&id.index, id.shard);
+        let error = if write {
+            let reason = format!("[{index}][{shard}] primary shard is not active Timeout: [1m]");
+            ApiError::new(503, "unavailable_shards_exception", reason)
+        } else {
+            ApiError::new(
+                503,
+                "no_shard_available_action_exception",
+                format!("No shard available for [{index}][{shard}]"),
+            )
+        };
+        match self.shared.health(&(Arc::clone(&id.uuid), shard)) {
+            ShardHealth::Failed(reason) => error.because(ApiError::new(503, "shard_failed_exception", reason)),
+            _ => error,
+        }
+    }
+
+    /// What statistics want to know of this core.
+    #[must_use]
+    pub fn report(&self) -> CoreReport {
+        CoreReport {
+            latency: stats::snapshot(),
+            http: self.http.borrow().as_ref().map(|counters| counters()).unwrap_or_default(),
+            shards: self.shards.borrow().len() as u64,
+            mailbox: self.shared.cores[self.number].len() as u64,
+            open_calls: self.desk.open() as u64,
+        }
+    }
+
+    async fn gather(&self) -> NodeReport {
+        let calls: Vec<(usize, Call<CoreReport>)> = (0..self.shared.cores.len())
+            .filter(|core| *core != self.number)
+            .map(|core| {
+                let to = &self.shared.cores[core];
+                (core, self.desk.call_abortable(to, Lane::Search, |core| Box::pin(async move { core.report() })))
+            })
+            .collect();
+        let mut cores = vec![(self.number, self.report())];
+        for (core, call) in calls {
+            // A core too busy to tell is left out.
+            if let Ok(report) = call.await {
+                cores.push((core, report));
+            }
+        }
+        cores.sort_by_key(|(core, _)| *core);
+        NodeReport::new(cores, self.published.borrow().state.indices.len(), &self.shared.config)
+    }
+}
+
+impl<I: NodeIo> ShardOwner for Core<I> {
+    fn update_mapping(&self, uuid: &str, fragment: Value) -> LocalFuture<'static, ApiResult<()>> {
+        let this = self.this();
+        let uuid = uuid.to_owned();
+        Box::pin(async move {
+            let update: StateUpdate = Box::new(move |state| merge_mapping(state, &uuid, &fragment));
+            this.update_state("put-mapping (dynamic)", update).await.map(|_| ())
+        })
+    }
+
+    fn shard_failed(&self, id: &ShardId, reason: &str) {
+        let key = (Arc::clone(&id.uuid), id.shard);
+        let (generation, shard) = match self.shards.borrow_mut().get_mut(&key) {
+            Some(slot) if matches!(slot.stage, SlotStage::Started(_)) => {
+                slot.generation += 1;
+                let stage = std::mem::replace(&mut slot.stage, SlotStage::Failed(reason.to_owned()));
+                (slot.generation, stage)
+            }
+            _ => return,
+        };
+        tracing::error!(index = %id.index, shard = id.shard, reason, "a shard has failed; recovering it from disk");
+        self.shared.set_health(&key, ShardHealth::Failed(reason.to_owned()));
+        drop(shard);
+        let this = self.this();
+        let again = async move {
+            this.io.sleep(Duration::from_secs(1)).await;
+            let unchanged = this.shards.borrow().get(&key).map(|slot| slot.generation) == Some(generation);
+            if unchanged && !this.stopping.get() {
+                this.open(key, generation + 1, 1);
+            }
+        };
+        self.io.spawn(Lane::Background, Box::pin(again));
+    }
+}
+
+/// Adds what a document brought to the mapping of its index.
+fn merge_mapping(state: &ClusterState, uuid: &str, fragment: &Value) -> ApiResult<Option<ClusterState>> {
+    let Some(index) = state.indices.values().find(|index| index.uuid == uuid) else {
+        return Err(ApiError::new(404, "index_not_found_exception", "no such index").with("index_uuid", uuid));
+    };
+    let registry =
+        ringdex_engine::analysis::AnalyzerRegistry::new(&crate::metadata::settings::analysis(&index.settings))?;
+    let merged = Mapping::parse(&index.mapping, &registry)?.merge(fragment, &registry)?.to_json();
+    if merged == index.mapping {
+        return Ok(None);
+    }
+    let mut changed = IndexMetadata::clone(index);
+    changed.mapping = merged;
+    changed.mapping_version += 1;
+    let mut next = state.clone();
+    next.indices.insert(changed.name.clone(), Arc::new(changed));
+    Ok(Some(next))
+}
+
+impl<I: NodeIo> Backend for Core<I> {
+    fn state(&self) -> Arc<ClusterState> {
+        Arc::clone(&self.published.borrow().state)
+    }
+
+    fn update_state(&self, source: &str, update: StateUpdate) -> LocalFuture<'_, ApiResult<Arc<ClusterState>>> {
+        if !self.is_recovered() {
+            return Box::pin(async { Err(not_recovered()) });
+        }
+        let source = source.to_owned();
+        let call = self.desk.call(&self.shared.master, Lane::Write, move |master| {
+            Box::pin(async move { master.update(source, update).await })
+        });
+        Box::pin(async move { call.await.map_err(ApiError::from)? })
+    }
+
+    fn shard(&self, shard: &ShardId, request: ShardRequest) -> LocalFuture<'_, ApiResult<ShardResponse>> {
+        let id = shard.clone();
+        let Some(core) = self.published.borrow().placement.core(&id.uuid, id.shard) else {
+            return Box::pin(async move { Err(self.unavailable(&id, matches!(request, ShardRequest::Write(_)))) });
+        };
+        if core == self.number {
+            return Box::pin(self.local(id, request));
+        }
+        let to = &self.shared.cores[core];
+        let call = match request {
+            // A client that leaves stops what only reads; what changes the shard is finished.
+            ShardRequest::Search(_) | ShardRequest::Fetch { .. } | ShardRequest::Explain { .. } => self
+                .desk
+                .call_abortable(to, Lane::Search, move |core| Box::pin(async move { core.local(id, request).await })),
+            ShardRequest::Get(_) => {
+                self.desk.call(to, Lane::Search, move |core| Box::pin(async move { core.local(id, request).await }))
+            }
+            _ => self.desk.call(to, Lane::Write, move |core| Box::pin(async move { core.local(id, request).await })),
+        };
+        Box::pin(async move { call.await.map_err(ApiError::from)? })
+    }
+
+    fn compiled(&self, index: &IndexMetadata) -> ApiResult<CompiledIndex> {
+        let published = self.published.borrow();
+        let known = published.compiled.get(&index.uuid);
+        match known {
+            Some(known)
+                if known.mapping_version == index.mapping_version
+                    && known.settings_version == index.settings_version =>
+            {
+                Ok(known.index.clone())
+            }
+            // An index as it might become (validation, simulation), or as it was a moment ago.
+            _ => Ok(Compiled::next(index, None)?.index),
+        }
+    }
+
+    fn now_ms(&self) -> i64 {
+        self.io.now_ms()
+    }
+
+    fn monotonic_ns(&self) -> u64 {
+        self.io.monotonic_ns()
+    }
+
+    fn random(&self) -> u64 {
+        self.io.random()
+    }
+
+    fn sleep_ms(&self, ms: u64) -> LocalFuture<'static, ()> {
+        self.io.sleep(Duration::from_millis(ms))
+    }
+
+    fn node(&self) -> &NodeInfo {
+        &self.shared.info
+    }
+
+    fn config(&self) -> &Config {
+        &self.shared.config
+    }
+
+    fn node_stats(&self) -> LocalFuture<'_, Value> {
+        Box::pin(async { self.gather().await.to_json() })
+    }
+
+    fn metrics_text(&self) -> LocalFuture<'_, String> {
+        Box::pin(async { self.gather().await.prometheus() })
+    }
+
+    fn shard_health(&self, shard: &ShardId) -> ShardHealth {
+        self.shared.health(&(Arc::clone(&shard.uuid), shard.shard))
+    }
+}
+
+// What cannot be said in a type: a call's answer crosses threads.
+const _: () = {
+    const fn crosses<T: Send>() {}
+    crosses::<ApiResult<ShardResponse>>();
+    crosses::<Arc<Published>>();
+    crosses::<CallError>();
+};

@@ -1,0 +1,215 @@
+//! From an HTTP request to a REST request and back: paths, parameters, bodies, refusals.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+
+use bytes::Bytes;
+use ringdex_net::http::{self as net, BodyError, BodyReader, Refusal};
+
+use super::{Core, not_recovered};
+use crate::backend::{LocalFuture, SharedBackend};
+use crate::error::{ApiError, ApiResult};
+use crate::rest::http::Rendered;
+use crate::rest::request::{Body, BodyStream, Method, Request};
+use crate::rest::router;
+use crate::runtime::GlommioIo;
+use crate::stats::{self, Stage};
+
+/// What answers HTTP on a core.
+pub struct Api {
+    core: Rc<Core<GlommioIo>>,
+    backend: SharedBackend,
+}
+
+impl Api {
+    /// For the connections of `core`.
+    #[must_use]
+    pub fn new(core: Rc<Core<GlommioIo>>) -> Api {
+        let backend: SharedBackend = Rc::clone(&core) as SharedBackend;
+        Api { core, backend }
+    }
+}
+
+impl net::Handler for Api {
+    fn handle(&self, request: net::Request) -> Pin<Box<dyn Future<Output = net::Response>>> {
+        let begun = request.head_complete;
+        let parse = begun.duration_since(request.first_byte).as_nanos();
+        stats::record(Stage::HttpParse, u64::try_from(parse).unwrap_or(u64::MAX));
+        let is_head = request.method == net::Method::HEAD;
+        let (backend, recovered) = (Rc::clone(&self.backend), self.core.is_recovered());
+        Box::pin(async move {
+            let response = match convert(request) {
+                Ok(request) if recovered || request.segments.is_empty() => {
+                    let rendered = router::handle(&backend, request).await;
+                    respond(rendered)
+                }
+                Ok(_) => error_response(not_recovered(), is_head),
+                Err(e) => error_response(e, is_head),
+            };
+            stats::record_since(Stage::Request, begun);
+            response
+        })
+    }
+
+    fn refuse(&self, refusal: &Refusal) -> net::Response {
+        error_response(refused(refusal), false)
+    }
+}
+
+fn refused(refusal: &Refusal) -> ApiError {
+    match refusal {
+        Refusal::LineTooLong { limit } => {
+            ApiError::new(400, "too_long_frame_exception", format!("An HTTP line is larger than {limit} bytes."))
+        }
+        Refusal::HeadersTooLong { limit } => {
+            ApiError::new(400, "too_long_frame_exception", format!("HTTP header is larger than {limit} bytes."))
+        }
+        Refusal::BodyTooLong { length, limit } => ApiError::new(
+            413,
+            "content_too_long_exception",
+            format!("entity content is too long [{length}] for the configured limit [{limit}]"),
+        ),
+        Refusal::Expectation(text) => {
+            ApiError::new(417, "illegal_argument_exception", format!("unsupported expectation [{text}]"))
+        }
+        Refusal::Panic(text) => ApiError::new(500, "exception", format!("internal error: {text}")),
+    }
+}
+
+fn error_response(error: ApiError, is_head: bool) -> net::Response {
+    let mut headers = vec![("content-type".to_owned(), "application/json; charset=UTF-8".to_owned())];
+    headers.extend(error.headers.iter().map(|(name, value)| ((*name).to_owned(), value.clone())));
+    let body = Bytes::from(error.to_body().to_string());
+    let length = is_head.then_some(body.len());
+    net::Response { status: error.status, headers, body, length }
+}
+
+fn respond(rendered: Rendered) -> net::Response {
+    let mut headers = rendered.headers;
+    if let Some(content_type) = rendered.content_type {
+        headers.push(("content-type".to_owned(), content_type));
+    }
+    let length = Some(rendered.content_length);
+    net::Response { status: rendered.status, headers, body: rendered.body, length }
+}
+
+fn convert(request: net::Request) -> ApiResult<Request> {
+    let method = match request.method {
+        net::Method::GET => Method::Get,
+        net::Method::HEAD => Method::Head,
+        net::Method::POST => Method::Post,
+        net::Method::PUT => Method::Put,
+        net::Method::DELETE => Method::Delete,
+        net::Method::OPTIONS => Method::Options,
+        net::Method::PATCH => Method::Patch,
+        other => {
+            let reason =
+                format!("Unexpected HTTP method [{other}], allowed: [GET, HEAD, OPTIONS, PATCH, POST, PUT, DELETE]");
+            return Err(ApiError::new(405, "illegal_argument_exception", reason));
+        }
+    };
+    let path = request.uri.path().to_owned();
+    let segments = path.split('/').filter(|s| !s.is_empty()).map(|s| decode(s, false)).collect::<ApiResult<_>>()?;
+    let params = match request.uri.query() {
+        Some(query) => query_params(query)?,
+        None => Vec::new(),
+    };
+    let headers = request
+        .headers
+        .iter()
+        .map(|(name, value)| (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned()))
+        .collect();
+    let body = match request.body {
+        None => Body::Full(Bytes::new()),
+        Some(reader) => Body::Stream(Box::new(Stream(reader))),
+    };
+    Ok(Request { method, segments, path, params, headers, body })
+}
+
+fn query_params(query: &str) -> ApiResult<Vec<(String, String)>> {
+    query
+        .split(['&', ';'])
+        .filter(|part| !part.is_empty())
+        .map(|part| {
+            let (name, value) = part.split_once('=').unwrap_or((part, ""));
+            Ok((decode(name, true)?, decode(value, true)?))
+        })
+        .collect()
+}
+
+/// Percent-decoding; in a query `+` is a space.
+fn decode(text: &str, query: bool) -> ApiResult<String> {
+    if !text.contains('%') && !(query && text.contains('+')) {
+        return Ok(text.to_owned());
+    }
+    let mut out = Vec::with_capacity(text.len());
+    let mut bytes = text.bytes();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'%' => {
+                let mut digit = || bytes.next().and_then(|b| char::from(b).to_digit(16));
+                let (Some(high), Some(low)) = (digit(), digit()) else {
+                    let reason = format!("unterminated escape sequence at end of string: {text}");
+                    return Err(ApiError::illegal_argument(reason));
+                };
+                out.push((high * 16 + low) as u8);
+            }
+            b'+' if query => out.push(b' '),
+            byte => out.push(byte),
+        }
+    }
+    Ok(String::from_utf8(out).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned()))
+}
+
+/// The body as REST reads it.
+struct Stream(BodyReader);
+
+impl BodyStream for Stream {
+    fn next(&mut self) -> LocalFuture<'_, ApiResult<Option<Bytes>>> {
+        Box::pin(async { self.0.next().await.map_err(body_error) })
+    }
+}
+
+fn body_error(error: BodyError) -> ApiError {
+    let text = error.to_string();
+    match error {
+        BodyError::TooLong { .. } => ApiError::new(413, "content_too_long_exception", text),
+        BodyError::OutOfMemory { wanted, limit } => ApiError::new(
+            429,
+            "circuit_breaking_exception",
+            format!(
+                "[in_flight_requests] Data too large, data for [<http_request>] would be [{wanted}b], which is larger than the limit of [{limit}b]"
+            ),
+        )
+        .with("bytes_wanted", wanted)
+        .with("bytes_limit", limit)
+        .with("durability", "TRANSIENT")
+        .header("Retry-After", "1"),
+        BodyError::Malformed(_) => ApiError::new(400, "parse_exception", text),
+        BodyError::Disconnected(_) => ApiError::new(400, "node_disconnected_exception", text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_and_queries_are_decoded() {
+        let check = |text: &str, query: bool, expected: Option<&str>| {
+            assert_eq!(decode(text, query).ok().as_deref(), expected, "{text}");
+        };
+        check("a%2Fb", false, Some("a/b"));
+        check("a+b", false, Some("a+b"));
+        check("a+b%2B", true, Some("a b+"));
+        check("%C3%A9", false, Some("é"));
+        check("%FF", false, Some("\u{fffd}"));
+        check("%", false, None);
+        check("%4", true, None);
+        check("%zz", true, None);
+        let params = query_params("q=a:b&pretty&x=1=2&&y=").unwrap();
+        let shown: Vec<_> = params.iter().map(|(k, v)| format!("{k}={v}")).collect();
+        assert_eq!(shown, ["q=a:b", "pretty=", "x=1=2", "y="]);
+    }
+}

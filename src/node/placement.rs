@@ -1,0 +1,128 @@
+//! Which core each shard of this node lives on: a pure function of the cluster state and of where shards are already.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use ringdex_net::cluster::state::{ClusterState, IndexMetadata};
+use rustc_hash::FxHasher;
+
+/// The core of every shard, by index uuid and shard number.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Placement(BTreeMap<Arc<str>, Vec<u32>>);
+
+impl Placement {
+    /// The core of a shard.
+    #[must_use]
+    pub fn core(&self, uuid: &str, shard: u32) -> Option<usize> {
+        Some(*self.0.get(uuid)?.get(shard as usize)? as usize)
+    }
+
+    /// Places the shards of `state` on `cores` cores. Shards that are placed already stay: moving one means closing it.
+    /// New ones go where the fewest shards of their index are, then where the fewest shards are; ties are broken by a
+    /// hash, so that a restart comes to the same result whatever the number of indices.
+    #[must_use]
+    pub fn next(&self, state: &ClusterState, cores: usize) -> Placement {
+        assert!(cores > 0);
+        let mut indices: Vec<&Arc<IndexMetadata>> = state.indices.values().collect();
+        indices.sort_by(|a, b| (a.creation_date, &a.uuid).cmp(&(b.creation_date, &b.uuid)));
+        let mut load = vec![0u32; cores];
+        let mut placed = BTreeMap::new();
+        for index in &indices {
+            if let Some((uuid, old)) = self.0.get_key_value(index.uuid.as_str()) {
+                old.iter().for_each(|core| load[*core as usize] += 1);
+                placed.insert(Arc::clone(uuid), old.clone());
+            }
+        }
+        for index in indices {
+            if placed.contains_key(index.uuid.as_str()) {
+                continue;
+            }
+            let mut own = vec![0u32; cores];
+            let mut chosen = Vec::with_capacity(index.number_of_shards as usize);
+            for shard in 0..index.number_of_shards {
+                let best = (0..cores)
+                    .min_by_key(|core| (own[*core], load[*core], tie(&index.uuid, shard, *core)))
+                    .expect("there is a core");
+                own[best] += 1;
+                load[best] += 1;
+                chosen.push(best as u32);
+            }
+            placed.insert(index.uuid.as_str().into(), chosen);
+        }
+        Placement(placed)
+    }
+}
+
+fn tie(uuid: &str, shard: u32, core: usize) -> u64 {
+    use std::hash::{Hash, Hasher};
+    let mut hasher = FxHasher::default();
+    (uuid, shard, core).hash(&mut hasher);
+    hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn index(name: &str, date: i64, shards: u32) -> Arc<IndexMetadata> {
+        Arc::new(IndexMetadata {
+            name: name.into(),
+            uuid: format!("uuid-{name}"),
+            open: true,
+            creation_date: date,
+            number_of_shards: shards,
+            number_of_replicas: 0,
+            routing_num_shards: shards,
+            settings: serde_json::Map::new(),
+            mapping: serde_json::json!({}),
+            mapping_version: 1,
+            settings_version: 1,
+            aliases_version: 1,
+            aliases: BTreeMap::new(),
+            primary_terms: vec![1; shards as usize],
+        })
+    }
+
+    fn state(shards: &[u32]) -> ClusterState {
+        let mut state = ClusterState::default();
+        for (n, count) in shards.iter().enumerate() {
+            let name = format!("i{n}");
+            state.indices.insert(name.clone(), index(&name, n as i64 / 2, *count));
+        }
+        state
+    }
+
+    proptest! {
+        #[test]
+        fn shards_are_spread_and_stay(shards in proptest::collection::vec(1u32..9, 1..12), cores in 1usize..9, dropped in 0usize..12) {
+            let whole = state(&shards);
+            let first = Placement::default().next(&whole, cores);
+            prop_assert_eq!(&Placement::default().next(&whole, cores), &first, "the same again");
+            let mut load = vec![0u32; cores];
+            for index in whole.indices.values() {
+                let mut own = vec![0u32; cores];
+                for shard in 0..index.number_of_shards {
+                    let core = first.core(&index.uuid, shard).unwrap();
+                    own[core] += 1;
+                    load[core] += 1;
+                }
+                prop_assert!(own.iter().max().unwrap() - own.iter().min().unwrap() <= 1, "one index is spread: {own:?}");
+                prop_assert_eq!(first.core(&index.uuid, index.number_of_shards), None);
+            }
+            prop_assert!(load.iter().max().unwrap() - load.iter().min().unwrap() <= 2, "{load:?}");
+            let mut fewer = whole.clone();
+            fewer.indices.remove(&format!("i{dropped}"));
+            fewer.indices.insert("new".into(), index("new", 99, 3));
+            let second = first.next(&fewer, cores);
+            for index in fewer.indices.values().filter(|i| i.name != "new") {
+                for shard in 0..index.number_of_shards {
+                    prop_assert_eq!(first.core(&index.uuid, shard), second.core(&index.uuid, shard), "nothing moves");
+                }
+            }
+            prop_assert!(second.core("uuid-new", 2).is_some());
+            let gone = format!("uuid-i{dropped}");
+            prop_assert_eq!(second.core(&gone, 0), None);
+        }
+    }
+}

@@ -1,0 +1,448 @@
+//! A node over glommio: its threads, started and stopped in order.
+//!
+//!     lock the data directory, bind the port      (refusals name the remedy)
+//!     coordination, per core serving + maintenance executors
+//!     HTTP accepts (503 until the state is there), the state is loaded and published, shards recover
+//!
+//! Stopping: no new connections, requests in work finish within a bound, shards commit, executors end.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use ringdex_net::http::{Acceptor, AcceptorHandle, Connections, Limits};
+
+use super::http::Api;
+use super::report::HttpCounters;
+use super::{Core, Shared, start_master};
+use crate::backend::NodeInfo;
+use crate::config::Config;
+use crate::io::{Lane, NodeIo};
+use crate::mesh::{CallError, Desk, MAILBOX_MESSAGES_MAX, Mailbox};
+use crate::metastore::MetaStore;
+use crate::runtime::checks::{self, DataLock};
+use crate::runtime::{self, Executor, GlommioIo, Maintenance, Role};
+
+/// How long requests in work may take after a stop was asked for.
+const DRAIN_WAIT: Duration = Duration::from_secs(10);
+/// How long the executors may take to be up.
+const UP_WAIT: Duration = Duration::from_secs(60);
+
+type Sockets = Mailbox<Connections<Api>>;
+
+/// A running node.
+pub struct Node {
+    shared: Arc<Shared<GlommioIo>>,
+    acceptor: AcceptorHandle,
+    sockets: Vec<Arc<Sockets>>,
+    maintenance: Vec<Arc<Mailbox<Maintenance>>>,
+    serving: Vec<Executor>,
+    side: Vec<Executor>,
+    address: SocketAddr,
+    // Last: dropped, and so released, when nothing uses the directory any more.
+    _lock: DataLock,
+}
+
+impl Node {
+    /// Starts a node and returns when it answers HTTP; its shards may still be recovering.
+    pub fn start(mut config: Config) -> Result<Node, String> {
+        let begun = Instant::now();
+        let lock = checks::lock_data(&config.data)?;
+        config.data = config.data.canonicalize().map_err(|e| format!("[{}]: {e}", config.data.display()))?;
+        for warning in checks::raise_limits()? {
+            tracing::warn!("{warning}");
+        }
+        let acceptor = Acceptor::bind(config.http).map_err(|e| checks::bind_refused(config.http, &e))?;
+        let address = acceptor.address();
+        let directories = index_directories(&config.data)?;
+
+        let cpus = config.cores.clone();
+        let data = config.data.clone();
+        let (id_in, id_out) = mpsc::channel();
+        let info = node_info(&config, address, cpus.len());
+        let starting = Starting { begun, config, info, directories };
+        let (up_in, up_out) = mpsc::channel::<Result<(), String>>();
+        let maintenance: Vec<Arc<Mailbox<Maintenance>>> =
+            cpus.iter().map(|_| Mailbox::new(MAILBOX_MESSAGES_MAX)).collect();
+        let sockets: Vec<Arc<Sockets>> = cpus.iter().map(|_| Mailbox::new(MAILBOX_MESSAGES_MAX)).collect();
+
+        // Coordination first: it reads the node's id, which everything else shows.
+        let mut side = Vec::new();
+        let (go_in, go_out) = mpsc::channel::<()>();
+        side.push(thread("coordination", Role::Coordination, &data, &up_in, move |up| {
+            coordinate(starting, id_in, go_out, up)
+        })?);
+        let shared = match id_out.recv_timeout(UP_WAIT) {
+            Ok(shared) => shared,
+            Err(_) => {
+                return Err(first_error(&up_out).unwrap_or_else(|| "the coordination thread did not start".into()));
+            }
+        };
+        for (number, cpu) in cpus.iter().copied().enumerate() {
+            let mailbox = Arc::clone(&maintenance[number]);
+            let role = Role::Maintenance { cpu };
+            side.push(thread(&format!("maintain-{number}"), role, &data, &up_in, move |up| async move {
+                let io = GlommioIo::new(begun, None);
+                let _ = up.send(Ok(()));
+                runtime::serve_mailbox(mailbox, Rc::new(Maintenance), &io).await;
+                Ok(())
+            })?);
+        }
+        let spin = spin(&shared.config)?;
+        let mut serving = Vec::new();
+        for (number, cpu) in cpus.iter().copied().enumerate() {
+            let seat = Seat {
+                number,
+                begun,
+                shared: Arc::clone(&shared),
+                sockets: Arc::clone(&sockets[number]),
+                maintenance: Arc::clone(&maintenance[number]),
+            };
+            let role = Role::Serving { cpu, spin };
+            serving.push(thread(&format!("core-{number}"), role, &data, &up_in, move |up| serve(seat, up))?);
+        }
+        // Coordination, and two executors per core.
+        for _ in 0..=2 * cpus.len() {
+            up_out.recv_timeout(UP_WAIT).map_err(|_| "an executor did not start in time".to_owned())??;
+        }
+        let acceptor = deal(acceptor, sockets.clone())?;
+        // The state is published only now, when every core listens.
+        let _ = go_in.send(());
+        Ok(Node { shared, acceptor, sockets, maintenance, serving, side, address, _lock: lock })
+    }
+
+    /// Where HTTP is bound.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The node's id.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.shared.info.id
+    }
+
+    /// Whether the cluster state has been loaded and published.
+    #[must_use]
+    pub fn is_recovered(&self) -> bool {
+        self.shared.is_recovered()
+    }
+
+    /// Whether an executor has ended by itself: the node is no use any more.
+    #[must_use]
+    pub fn is_broken(&self) -> bool {
+        self.serving.iter().chain(&self.side).any(Executor::is_finished)
+    }
+
+    /// Finishes requests in work, commits every shard, ends. False if something was cut off or had failed.
+    pub fn stop(mut self) -> bool {
+        self.acceptor.stop();
+        let mut clean =
+            on_each(&self.sockets, DRAIN_WAIT + Duration::from_secs(5), |connections: Rc<Connections<Api>>, done| {
+                Box::pin(async move {
+                    let _ = done.send(connections.drain(DRAIN_WAIT).await);
+                })
+            });
+        clean &= on_each(&[Arc::clone(&self.shared.master)], DRAIN_WAIT, |master, done| {
+            Box::pin(async move {
+                master.stop();
+                let _ = done.send(true);
+            })
+        });
+        clean &= on_each(&self.shared.cores, Duration::from_secs(600), |core, done| {
+            Box::pin(async move {
+                core.close().await;
+                let _ = done.send(true);
+            })
+        });
+        self.sockets.iter().for_each(|m| m.close());
+        self.shared.cores.iter().for_each(|m| m.close());
+        for executor in std::mem::take(&mut self.serving) {
+            clean &= ended(executor);
+        }
+        self.shared.master.close();
+        self.maintenance.iter().for_each(|m| m.close());
+        for executor in std::mem::take(&mut self.side) {
+            clean &= ended(executor);
+        }
+        clean
+    }
+}
+
+fn ended(executor: Executor) -> bool {
+    match executor.join() {
+        Ok(()) => true,
+        Err(e) => {
+            tracing::error!(error = %e, "an executor had failed");
+            false
+        }
+    }
+}
+
+/// Posts `job` to each mailbox and waits for all to be done.
+fn on_each<S: 'static>(
+    mailboxes: &[Arc<Mailbox<S>>],
+    bound: Duration,
+    job: impl Fn(Rc<S>, mpsc::Sender<bool>) -> crate::backend::LocalFuture<'static, ()> + Copy + Send + 'static,
+) -> bool {
+    let (tx, rx) = mpsc::channel();
+    for mailbox in mailboxes {
+        loop {
+            let done = tx.clone();
+            match mailbox.post(Lane::Search, move |state| job(state, done)) {
+                Err(CallError::Full) => std::thread::sleep(Duration::from_millis(5)),
+                _ => break,
+            }
+        }
+    }
+    drop(tx);
+    let deadline = Instant::now() + bound;
+    let mut clean = true;
+    for _ in mailboxes {
+        match rx.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            Ok(done) => clean &= done,
+            Err(_) => return false,
+        }
+    }
+    clean
+}
+
+/// Starts an executor whose body reports through `up` when it is ready; a failure reports itself.
+fn thread<F>(
+    name: &str,
+    role: Role,
+    data: &Path,
+    up: &mpsc::Sender<Result<(), String>>,
+    body: impl FnOnce(mpsc::Sender<Result<(), String>>) -> F + Send + 'static,
+) -> Result<Executor, String>
+where
+    F: Future<Output = Result<(), String>> + 'static,
+{
+    let (up, failed) = (up.clone(), up.clone());
+    runtime::start(name, role, data, move |started| {
+        if let Err(e) = started {
+            let _ = failed.send(Err(e));
+            return None;
+        }
+        Some(body(up))
+    })
+    .map_err(|e| format!("cannot start a thread: {e}"))
+}
+
+fn first_error(up: &mpsc::Receiver<Result<(), String>>) -> Option<String> {
+    up.try_iter().find_map(Result::err)
+}
+
+struct Starting {
+    begun: Instant,
+    config: Config,
+    info: NodeInfo,
+    directories: Vec<String>,
+}
+
+/// The coordination executor.
+async fn coordinate(
+    starting: Starting,
+    id: mpsc::Sender<Arc<Shared<GlommioIo>>>,
+    go: mpsc::Receiver<()>,
+    up: mpsc::Sender<Result<(), String>>,
+) -> Result<(), String> {
+    let Starting { begun, config, mut info, directories } = starting;
+    let desk = Desk::new();
+    glommio::spawn_local(Rc::clone(&desk).serve()).detach();
+    let io = GlommioIo::new(begun, None);
+    let fail = |e: String| {
+        let _ = up.send(Err(e.clone()));
+        e
+    };
+    let directory = io.directory(&config.data).await.map_err(|e| fail(e.to_string()))?;
+    let opened = MetaStore::open(directory.clone()).await;
+    let (store, loaded) = opened.map_err(|e| {
+        fail(format!("the cluster state cannot be read: {e}; restore the data directory from a backup, or start with an empty one"))
+    })?;
+    info.id = loaded.persisted.as_ref().map_or_else(|| random_id(&io), |p| p.node_id.clone());
+    let cores = info.cores;
+    let is_new = loaded.persisted.is_none();
+    let shared = Shared::new(info, config, cores);
+    let _ = id.send(Arc::clone(&shared));
+    let _ = up.send(Ok(()));
+    // Polled rather than awaited: the sender is a plain thread, and this takes milliseconds once.
+    while go.try_recv() == Err(mpsc::TryRecvError::Empty) {
+        io.sleep(Duration::from_micros(500)).await;
+    }
+    let master = start_master(io.clone(), Arc::clone(&shared), desk, store, loaded, directories).await;
+    let master = master.map_err(|e| e.to_string())?;
+    tracing::info!(
+        pid = std::process::id(),
+        node = shared.info.name,
+        id = shared.info.id,
+        http = shared.info.http_address,
+        data = %shared.config.data.display(),
+        cores,
+        new = is_new,
+        ms = begun.elapsed().as_millis() as u64,
+        "started"
+    );
+    let probing = shared.config.data.clone();
+    let probe_io = io.clone();
+    io.spawn(
+        Lane::Background,
+        Box::pin(async move {
+            let probed = match probe_io.directory(&probing).await {
+                Ok(directory) => checks::sync_probe(&directory).await.map_err(|e| e.to_string()),
+                Err(e) => Err(e.to_string()),
+            };
+            match probed {
+                Ok(us) if us > 10_000 => {
+                    tracing::warn!(p50_us = us, "a durable write takes long here; acknowledged writes will be slow");
+                }
+                Ok(us) => tracing::info!(p50_us = us, "write and sync of one block"),
+                Err(e) => tracing::warn!(error = %e, "the sync probe failed"),
+            }
+        }),
+    );
+    runtime::serve_mailbox(Arc::clone(&shared.master), master, &io).await;
+    Ok(())
+}
+
+struct Seat {
+    number: usize,
+    begun: Instant,
+    shared: Arc<Shared<GlommioIo>>,
+    sockets: Arc<Sockets>,
+    maintenance: Arc<Mailbox<Maintenance>>,
+}
+
+/// A serving executor.
+async fn serve(seat: Seat, up: mpsc::Sender<Result<(), String>>) -> Result<(), String> {
+    let desk = Desk::new();
+    glommio::spawn_local(Rc::clone(&desk).serve()).detach();
+    let io = GlommioIo::new(seat.begun, Some((Rc::clone(&desk), seat.maintenance)));
+    let core = Core::new(io.clone(), seat.number, Arc::clone(&seat.shared), desk);
+    let config = &seat.shared.config;
+    let limits = Limits {
+        body_bytes_max: config.max_content_length as u64,
+        in_flight_bytes_max: (config.memory / 10 / seat.shared.cores.len() as u64)
+            .max(2 * config.max_content_length as u64),
+        ..Limits::default()
+    };
+    let connections = Connections::new(Api::new(Rc::clone(&core)), limits);
+    let counted = Rc::clone(&connections);
+    core.set_http_counters(move || {
+        let c = counted.counters();
+        HttpCounters {
+            connections: c.connections,
+            connections_total: c.connections_total,
+            connections_refused: c.connections_refused,
+            connections_timed_out: c.connections_timed_out,
+            requests: c.requests,
+            requests_total: c.requests_total,
+            in_flight_bytes: c.in_flight_bytes,
+        }
+    });
+    io.spawn(Lane::Background, Box::pin(Rc::clone(&connections).sweep()));
+    let (spawner, sockets) = (io.clone(), seat.sockets);
+    // Connections bound themselves; a job of this mailbox is a whole connection.
+    let accepting = async move { sockets.serve(connections, usize::MAX, |lane, task| spawner.spawn(lane, task)).await };
+    io.spawn(Lane::Search, Box::pin(accepting));
+    let _ = up.send(Ok(()));
+    runtime::serve_mailbox(Arc::clone(&seat.shared.cores[seat.number]), core, &io).await;
+    Ok(())
+}
+
+/// Deals connections out to the cores in turn.
+fn deal(acceptor: Acceptor, sockets: Vec<Arc<Sockets>>) -> Result<AcceptorHandle, String> {
+    let mut next = 0;
+    let start = acceptor.start(move |socket, peer| {
+        let core = &sockets[next % sockets.len()];
+        next += 1;
+        // A core whose mailbox is full of new connections drops this one: the client sees it closed.
+        let _ = core.post(Lane::Search, move |connections| Box::pin(connections.serve(socket, peer)));
+    });
+    start.map_err(|e| format!("cannot start the acceptor: {e}"))
+}
+
+fn node_info(config: &Config, address: SocketAddr, cores: usize) -> NodeInfo {
+    // What others should connect to: a wildcard is no address.
+    let host = if address.ip().is_unspecified() { "127.0.0.1".to_owned() } else { address.ip().to_string() };
+    let shown = if host.contains(':') { format!("[{host}]") } else { host.clone() };
+    NodeInfo {
+        name: config.name.clone(),
+        id: String::new(),
+        ephemeral_id: ephemeral_id(),
+        http_address: format!("{shown}:{}", address.port()),
+        transport_address: format!("{shown}:{}", config.setting("transport.port").unwrap_or("9300")),
+        host,
+        cores,
+        start_ms: runtime::now_ms(),
+        attributes: config.attributes.clone(),
+    }
+}
+
+fn random_id(io: &GlommioIo) -> String {
+    let mut bytes = [0u8; 16];
+    bytes[..8].copy_from_slice(&io.random().to_le_bytes());
+    bytes[8..].copy_from_slice(&io.random().to_le_bytes());
+    URL_SAFE_NO_PAD.encode(bytes)
+}
+
+fn ephemeral_id() -> String {
+    use std::hash::BuildHasher;
+    let key = std::collections::hash_map::RandomState::new();
+    let mut bytes = [0u8; 16];
+    bytes[..8].copy_from_slice(&key.hash_one(1).to_le_bytes());
+    bytes[8..].copy_from_slice(&key.hash_one(2).to_le_bytes());
+    URL_SAFE_NO_PAD.encode(bytes)
+}
+
+/// `spin` in the configuration: microseconds a core spins before it sleeps. Pays when the machine is ours alone.
+fn spin(config: &Config) -> Result<Duration, String> {
+    let Some(text) = config.setting("spin") else { return Ok(Duration::ZERO) };
+    let us =
+        text.trim_end_matches("us").parse().map_err(|_| format!("setting [spin] is [{text}]: not microseconds"))?;
+    Ok(Duration::from_micros(us))
+}
+
+fn index_directories(data: &Path) -> Result<Vec<String>, String> {
+    let path = data.join("indices");
+    let entries = match std::fs::read_dir(&path) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other.map_err(|e| format!("cannot list [{}]: {e}", path.display()))?,
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(|e| format!("cannot list [{}]: {e}", path.display()))?;
+        if entry.path().is_dir() {
+            names.push(entry.file_name().to_string_lossy().into_owned());
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// Runs a node until SIGTERM or SIGINT. The exit code.
+pub fn run(config: Config) -> Result<i32, String> {
+    use signal_hook::consts::{SIGINT, SIGTERM};
+    let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM]).map_err(|e| e.to_string())?;
+    let node = Node::start(config)?;
+    loop {
+        if let Some(signal) = signals.pending().next() {
+            tracing::info!(signal, "stopping");
+            break;
+        }
+        if node.is_broken() {
+            tracing::error!("an executor has ended; stopping");
+            node.stop();
+            return Ok(1);
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let clean = node.stop();
+    tracing::info!(clean, "stopped");
+    Ok(if clean { 0 } else { 1 })
+}
