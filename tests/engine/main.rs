@@ -1,0 +1,6 @@
+//! The shard and its engine over simulated disks: crash at every step, faults, random operations against a model.
+
+mod crash;
+mod faults;
+mod harness;
+mod model;

@@ -1,0 +1,4 @@
+//! The real server, its own process, over real sockets and a real disk.
+
+mod kill;
+mod process;

@@ -1,0 +1,135 @@
+//! Starting, killing and asking a server process.
+
+use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// A running server; killed when dropped.
+pub struct Server {
+    child: Child,
+    pub url: String,
+    port: u16,
+    data: PathBuf,
+}
+
+/// An empty directory for one test, on a real filesystem.
+pub fn fresh_directory(name: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", std::process::id()));
+    let _ = std::fs::remove_dir_all(&path);
+    std::fs::create_dir_all(&path).expect("a directory for the test");
+    path
+}
+
+impl Server {
+    /// Starts a server on `data` and waits until it answers with all its shards started.
+    pub fn start(data: &Path) -> Server {
+        let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").port();
+        Server::start_on(data, port)
+    }
+
+    fn start_on(data: &Path, port: u16) -> Server {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_ringdex"))
+            .arg("serve")
+            .args(["--data", data.to_str().expect("a path of UTF-8")])
+            .args(["--http", &format!("127.0.0.1:{port}")])
+            .args(["--log", "warn"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the server starts");
+        let stderr = child.stderr.take().expect("piped");
+        std::thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                eprintln!("server: {line}");
+            }
+        });
+        let mut server = Server { child, url: format!("http://127.0.0.1:{port}"), port, data: data.to_owned() };
+        server.wait_ready();
+        server
+    }
+
+    fn wait_ready(&mut self) {
+        let until = Instant::now() + Duration::from_secs(60);
+        let client = Client::new(&self.url);
+        while Instant::now() < until {
+            if let Some(status) = self.child.try_wait().expect("a child can be asked") {
+                panic!("the server ended by itself: {status}");
+            }
+            if let Ok((200, health)) = client.try_ask("GET", "/_cluster/health?wait_for_status=yellow&timeout=1s", None)
+                && health["status"] != "red"
+                && health["timed_out"] == false
+            {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        panic!("the server did not get ready in a minute");
+    }
+
+    /// SIGKILL.
+    pub fn kill(&mut self) {
+        self.child.kill().expect("SIGKILL");
+        self.child.wait().expect("the process is gone");
+    }
+
+    /// Starts a killed server again on the same data and port.
+    pub fn restart(&mut self) {
+        let (data, port) = (self.data.clone(), self.port);
+        *self = Server::start_on(&data, port);
+    }
+
+    pub fn client(&self) -> Client {
+        Client::new(&self.url)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A keep-alive HTTP client.
+#[derive(Clone)]
+pub struct Client {
+    agent: ureq::Agent,
+    url: String,
+}
+
+impl Client {
+    pub fn new(url: &str) -> Client {
+        let config = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_global(Some(Duration::from_secs(20)))
+            .allow_non_standard_methods(true)
+            .build();
+        Client { agent: config.into(), url: url.to_owned() }
+    }
+
+    /// Status and JSON body, or why there was no answer.
+    pub fn try_ask(&self, method: &str, path: &str, body: Option<&str>) -> Result<(u16, Value), String> {
+        let content_type = if path.contains("_bulk") { "application/x-ndjson" } else { "application/json" };
+        let request = ureq::http::Request::builder()
+            .method(method)
+            .uri(format!("{}{path}", self.url))
+            .header("content-type", content_type)
+            .body(body.unwrap_or("").to_owned())
+            .map_err(|e| e.to_string())?;
+        let mut response = self.agent.run(request).map_err(|e| e.to_string())?;
+        let status = response.status().as_u16();
+        let text = response.body_mut().read_to_string().map_err(|e| e.to_string())?;
+        let json = serde_json::from_str(&text).unwrap_or(Value::String(text));
+        Ok((status, json))
+    }
+
+    /// The same; no answer is a failure of the test.
+    pub fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> (u16, Value) {
+        let text = body.map(Value::to_string);
+        self.try_ask(method, path, text.as_deref()).unwrap_or_else(|e| panic!("{method} {path}: {e}"))
+    }
+}
