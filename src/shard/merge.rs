@@ -1,0 +1,114 @@
+//! Merging from the shard's side: what to merge, on the maintenance thread, and swapping the result in.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use ringdex_engine::ids::SegmentId;
+use ringdex_engine::merge::merger::{self, MergeSource};
+use ringdex_engine::merge::policy::MergeCandidate;
+use ringdex_engine::merging::MergeJob;
+use ringdex_engine::pace::Unpaced;
+use ringdex_engine::segment::live_docs::LiveDocs;
+use ringdex_engine::store::Directory;
+
+use crate::error::{ApiError, ApiResult};
+use crate::io::{Lane, NodeIo};
+use crate::shard::{Shard, add};
+
+impl<I: NodeIo> Shard<I> {
+    /// Starts one background merge if the policy wants one and none is running.
+    pub(super) fn start_merges(self: &Rc<Self>) {
+        if self.merging.get() {
+            return;
+        }
+        let policy = self.settings.borrow().merge.clone();
+        let Some(candidate) = policy.find_merges(&self.engine.segment_sizes()).into_iter().next() else { return };
+        let shard = self.clone();
+        self.merging.set(true);
+        self.io.spawn(
+            Lane::Background,
+            Box::pin(async move {
+                let merged = shard.merge(&candidate).await;
+                shard.merging.set(false);
+                match merged {
+                    Ok(()) => shard.upkeep_now.raise(),
+                    Err(e) => tracing::warn!(index = %shard.id.index, shard = shard.id.shard, error = %e, "merge given up"),
+                }
+                shard.report_failure();
+            }),
+        );
+    }
+
+    /// `_forcemerge`: merges until the policy is content with at most so many segments.
+    pub(super) async fn force_merge(
+        self: &Rc<Self>,
+        max_segments: Option<u32>,
+        only_expunge_deletes: bool,
+        flush: bool,
+    ) -> ApiResult<()> {
+        self.refresh(true).await?;
+        loop {
+            while self.merging.get() {
+                self.io.sleep(std::time::Duration::from_millis(5)).await;
+            }
+            let policy = self.settings.borrow().merge.clone();
+            let sizes = self.engine.segment_sizes();
+            let next = if only_expunge_deletes {
+                policy.find_forced_deletes_merges(&sizes)
+            } else {
+                match max_segments {
+                    Some(n) => policy.find_forced_merges(&sizes, n.max(1) as usize),
+                    None => policy.find_merges(&sizes),
+                }
+            };
+            let Some(candidate) = next.into_iter().next() else { break };
+            self.merging.set(true);
+            let merged = self.merge(&candidate).await;
+            self.merging.set(false);
+            merged?;
+        }
+        if flush {
+            self.timed_flush(false).await?;
+        }
+        Ok(())
+    }
+
+    async fn merge(&self, candidate: &MergeCandidate) -> ApiResult<()> {
+        let Some(job) = self.engine.begin_merge(candidate) else { return Ok(()) };
+        let began = self.io.monotonic_ns();
+        let began_with: Vec<Option<Arc<LiveDocs>>> = job.sources.iter().map(|s| s.live.clone()).collect();
+        let target = job.target;
+        let name = job.name.clone();
+        let merged = self.io.maintain(self.engine.directory(), move |directory| Box::pin(run(job, directory))).await;
+        add(&self.counters.merge_ns, self.io.monotonic_ns() - began);
+        let finished = match merged {
+            Ok(Ok(output)) => {
+                let bytes = match output.doc_count {
+                    0 => None,
+                    _ => Some(self.engine.directory().map(&name).await),
+                };
+                match bytes.transpose() {
+                    Ok(bytes) => self.engine.finish_merge(target, &began_with, &output.maps, bytes).await.map_err(ApiError::from),
+                    Err(e) => Err(e.into()),
+                }
+            }
+            Ok(Err(e)) => Err(e.into()),
+            Err(e) => Err(e),
+        };
+        if finished.is_err() {
+            self.give_up(target, &name).await;
+        }
+        finished
+    }
+
+    async fn give_up(&self, target: SegmentId, name: &str) {
+        self.engine.abort_merge(target);
+        // Half a file that nothing names; if it cannot be removed now, the next flush does.
+        let _ = self.engine.directory().remove(name).await;
+    }
+}
+
+async fn run<D: Directory>(job: MergeJob, directory: D) -> ringdex_engine::Result<merger::MergeOutput> {
+    let sources: Vec<MergeSource> = job.sources;
+    merger::merge_to_file(&sources, job.target, job.codec, &directory, &job.name, &Unpaced).await
+}

@@ -1,0 +1,209 @@
+//! Reads: gets, the query phase, the fetch phase, and the contexts that join them.
+
+use std::rc::Rc;
+
+use ringdex_engine::query::Query;
+use ringdex_engine::search::{self, FetchRequest, FetchedHit, IndexContext, Searcher, TopHit};
+use rustc_hash::FxHashMap;
+
+use crate::backend::CompiledIndex;
+use crate::error::{ApiError, ApiResult};
+use crate::io::NodeIo;
+use crate::shard::message::{GetRequest, GetResult, SearchShardRequest, SearchShardResponse, VersionMatch};
+use crate::shard::{Shard, add};
+
+/// How long a context waits for its fetch phase, in milliseconds.
+const FETCH_WAIT_MS: i64 = 60_000;
+
+/// Open contexts of one shard at most (`search.max_open_scroll_context`).
+const CONTEXTS_MAX: usize = 500;
+
+/// A point in time that a later request comes back to.
+struct Context {
+    searcher: Searcher,
+    compiled: CompiledIndex,
+    keep_alive_ms: i64,
+    expires_ms: i64,
+    /// Kept by its owner (scroll, PIT); otherwise freed by the fetch.
+    kept: bool,
+}
+
+/// The open contexts of a shard.
+#[derive(Default)]
+pub(super) struct Contexts {
+    next: u64,
+    open: FxHashMap<u64, Context>,
+}
+
+impl Contexts {
+    fn add(&mut self, searcher: Searcher, compiled: CompiledIndex, keep_alive_ms: i64, now_ms: i64, kept: bool) -> ApiResult<u64> {
+        self.expire(now_ms);
+        if self.open.len() >= CONTEXTS_MAX {
+            return Err(ApiError::new(
+                429,
+                "es_rejected_execution_exception",
+                format!("Trying to create too many scroll contexts. Must be less than or equal to: [{CONTEXTS_MAX}]. This limit can be set by changing the [search.max_open_scroll_context] setting."),
+            ));
+        }
+        self.next += 1;
+        self.open.insert(self.next, Context { searcher, compiled, keep_alive_ms, expires_ms: now_ms + keep_alive_ms, kept });
+        Ok(self.next)
+    }
+
+    pub(super) fn free(&mut self, id: u64) -> bool {
+        self.open.remove(&id).is_some()
+    }
+
+    pub(super) fn expire(&mut self, now_ms: i64) {
+        self.open.retain(|_, c| c.expires_ms > now_ms);
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.open.len()
+    }
+
+    fn touch(&mut self, id: u64, now_ms: i64, keep_alive_ms: Option<i64>) -> ApiResult<(Searcher, CompiledIndex, bool)> {
+        self.expire(now_ms);
+        let Some(context) = self.open.get_mut(&id) else {
+            return Err(ApiError::new(404, "search_context_missing_exception", format!("No search context found for id [{id}]")));
+        };
+        if let Some(ms) = keep_alive_ms {
+            context.keep_alive_ms = ms;
+        }
+        context.expires_ms = now_ms + context.keep_alive_ms;
+        Ok((context.searcher.clone(), context.compiled.clone(), context.kept))
+    }
+}
+
+impl<I: NodeIo> Shard<I> {
+    pub(super) async fn get(&self, requests: Vec<GetRequest>) -> ApiResult<Vec<Result<GetResult, ApiError>>> {
+        let began = self.io.monotonic_ns();
+        if requests.iter().any(|r| r.refresh) {
+            self.refresh(true).await?;
+        }
+        let results: Vec<_> = requests.iter().map(|r| self.get_one(r)).collect();
+        let missing = results.iter().filter(|r| !r.as_ref().is_ok_and(|g| g.found)).count();
+        add(&self.counters.get, requests.len() as u64);
+        add(&self.counters.get_missing, missing as u64);
+        add(&self.counters.get_ns, self.io.monotonic_ns() - began);
+        Ok(results)
+    }
+
+    fn get_one(&self, request: &GetRequest) -> ApiResult<GetResult> {
+        let found = if request.realtime { self.engine.get(&request.id) } else { self.engine.get_visible(&request.id) };
+        let Some(document) = found.map_err(|e| self.here(e))? else { return Ok(GetResult::default()) };
+        let (conflict, wanted) = match request.version {
+            VersionMatch::Internal(v) => (document.version != v, v),
+            VersionMatch::External(v) => (document.version != v, v),
+            VersionMatch::ExternalGte(v) => (document.version < v, v),
+            VersionMatch::Any | VersionMatch::SeqNo(..) => (false, document.version),
+        };
+        if conflict {
+            return Err(self.here(ringdex_engine::Error::VersionConflict {
+                id: request.id.clone(),
+                reason: format!("current version [{}] is different than the one provided [{wanted}]", document.version),
+                current: Some((document.version, document.seq_no, document.term)),
+            }));
+        }
+        let stored = if request.stored_fields.is_empty() {
+            None
+        } else {
+            let compiled = self.compiled.borrow().clone();
+            let source: serde_json::Value = serde_json::from_slice(&document.source).unwrap_or_default();
+            Some(search::stored_fields(&compiled.mapping, &source, &request.stored_fields))
+        };
+        let mut result = self.found(document, &request.source)?;
+        result.fields = stored.filter(|f| !f.is_empty());
+        Ok(result)
+    }
+
+    fn context_of(&self, compiled: &CompiledIndex, now_ms: i64) -> IndexContext {
+        let default_fields = match self.index.borrow().settings.get("index.query.default_field") {
+            Some(serde_json::Value::String(one)) => vec![one.clone()],
+            Some(serde_json::Value::Array(many)) => many.iter().filter_map(|v| v.as_str().map(str::to_owned)).collect(),
+            _ => Vec::new(),
+        };
+        IndexContext { index: self.id.index.to_string(), analyzers: compiled.analyzers.clone(), now_ms, default_fields }
+    }
+
+    /// Notes that somebody searches; the first search of an idle shard shows what was written meanwhile.
+    async fn searching(&self) -> ApiResult<()> {
+        let now = self.io.now_ms();
+        let settings = self.settings.borrow().clone();
+        let was_idle = now - self.last_search_ms.replace(now) > settings.search_idle_after.as_millis() as i64;
+        if was_idle && !settings.refresh_explicit && self.engine.refresh_needed() {
+            self.refresh(false).await?;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn search(&self, request: SearchShardRequest) -> ApiResult<SearchShardResponse> {
+        let began = self.io.monotonic_ns();
+        let (searcher, compiled) = match request.context {
+            Some(id) => {
+                let (searcher, compiled, _) = self.contexts.borrow_mut().touch(id, self.io.now_ms(), request.keep_alive_ms)?;
+                (searcher, compiled)
+            }
+            None => {
+                self.searching().await?;
+                (self.engine.searcher(), self.compiled.borrow().clone())
+            }
+        };
+        let context = self.context_of(&compiled, request.query.now_ms);
+        let deadline = request.deadline_ms.map(|at| began + 1_000_000 * (at - self.io.now_ms()).max(0) as u64);
+        let pace = self.io.pace(deadline);
+        let result =
+            search::query(&searcher, &compiled.mapping, &context, &request.query, &pace).await.map_err(|e| self.here(e))?;
+        add(&self.counters.query, 1);
+        let queried = self.io.monotonic_ns();
+        add(&self.counters.query_ns, queried - began);
+        let mut response = SearchShardResponse { result, fetched: Vec::new(), context: request.context.unwrap_or(0) };
+        if let Some((from, fetch)) = &request.fetch {
+            let hits = response.result.hits.get(*from..).unwrap_or_default();
+            response.fetched = self.fetch_hits(&searcher, &compiled, request.query.now_ms, hits, fetch).await?;
+        } else if request.context.is_none() && !response.result.hits.is_empty() {
+            response.context =
+                self.contexts.borrow_mut().add(searcher, compiled, FETCH_WAIT_MS, self.io.now_ms(), false)?;
+        }
+        Ok(response)
+    }
+
+    pub(super) async fn fetch(&self, context: u64, hits: &[TopHit], fetch: &FetchRequest) -> ApiResult<Vec<FetchedHit>> {
+        let now_ms = self.io.now_ms();
+        let (searcher, compiled, kept) = self.contexts.borrow_mut().touch(context, now_ms, None)?;
+        if !kept {
+            self.contexts.borrow_mut().free(context);
+        }
+        self.fetch_hits(&searcher, &compiled, now_ms, hits, fetch).await
+    }
+
+    async fn fetch_hits(
+        &self,
+        searcher: &Searcher,
+        compiled: &CompiledIndex,
+        now_ms: i64,
+        hits: &[TopHit],
+        fetch: &FetchRequest,
+    ) -> ApiResult<Vec<FetchedHit>> {
+        let began = self.io.monotonic_ns();
+        let context = self.context_of(compiled, now_ms);
+        let pace = self.io.pace(None);
+        let fetched = search::fetch(searcher, &compiled.mapping, &context, hits, fetch, &pace).await;
+        add(&self.counters.fetch, 1);
+        add(&self.counters.fetch_ns, self.io.monotonic_ns() - began);
+        fetched.map_err(|e| self.here(e))
+    }
+
+    pub(super) async fn open_context(&self, keep_alive_ms: i64) -> ApiResult<u64> {
+        self.searching().await?;
+        let (searcher, compiled) = (self.engine.searcher(), self.compiled.borrow().clone());
+        self.contexts.borrow_mut().add(searcher, compiled, keep_alive_ms, self.io.now_ms(), true)
+    }
+
+    pub(super) async fn explain(self: &Rc<Self>, id: &str, query: &Query, now_ms: i64) -> ApiResult<Option<(bool, serde_json::Value)>> {
+        self.searching().await?;
+        let compiled = self.compiled.borrow().clone();
+        let context = self.context_of(&compiled, now_ms);
+        search::explain(&self.engine.searcher(), &compiled.mapping, &context, id, query).map_err(|e| self.here(e))
+    }
+}
