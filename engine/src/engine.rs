@@ -316,6 +316,12 @@ impl<D: Directory> Engine<D> {
         &self.translog
     }
 
+    /// Where the files are.
+    #[must_use]
+    pub fn directory(&self) -> &D {
+        &self.directory
+    }
+
     /// Every operation up to here is in this copy.
     #[must_use]
     pub fn local_checkpoint(&self) -> SeqNo {

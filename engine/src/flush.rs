@@ -12,7 +12,7 @@ use crate::engine::{CommittedFiles, Engine, Home, SegmentEntry, add};
 use crate::error::Result;
 use crate::ids::{Generation, SegmentId, SeqNo};
 use crate::pace::Pace;
-use crate::segment::{segment_file_name, segment_of_file};
+use crate::segment::segment_file_name;
 use crate::store::{Directory, File, write_file};
 
 impl<D: Directory> Engine<D> {
@@ -126,7 +126,7 @@ impl<D: Directory> Engine<D> {
             id: segment.id,
             file,
             size: reader.size_bytes(),
-            crc: reader.crc(),
+            crc: reader.meta().crc,
             doc_count: reader.doc_count(),
             deleted_count: segment.live.as_ref().map_or(0, |l| l.deleted_count()),
             live_docs,
@@ -179,5 +179,30 @@ impl<D: Directory> Engine<D> {
     #[must_use]
     pub fn committed_checkpoint(&self) -> SeqNo {
         self.state.borrow().committed.local_checkpoint
+    }
+}
+
+/// The segment that a file belongs to: `_7.seg` or `7-2.live`; none for other files.
+pub(crate) fn segment_of_file(name: &str) -> Option<SegmentId> {
+    let number = match name.strip_suffix(".live") {
+        Some(live) => live.split_once('-')?.0,
+        None => name.strip_prefix('_')?.strip_suffix(".seg")?,
+    };
+    number.parse().ok().map(SegmentId)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::Generation;
+
+    #[test]
+    fn files_of_a_segment_are_told_from_others() {
+        let id = SegmentId(41);
+        assert_eq!(segment_of_file(&segment_file_name(id)), Some(id));
+        assert_eq!(segment_of_file(&live_docs_file(id, Generation(3))), Some(id));
+        for other in ["commit-3", "translog-1.tlog", "_x.seg", "7.live", "_7.seg.tmp"] {
+            assert_eq!(segment_of_file(other), None, "{other}");
+        }
     }
 }

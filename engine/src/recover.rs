@@ -10,13 +10,13 @@ use crate::commit::CommitPoint;
 use crate::document::ParsedDocument;
 use crate::engine::{CommittedFiles, Counters, Engine, EngineConfig, Home, IndexOperation, SegmentEntry, State, add};
 use crate::error::{Error, Result};
+use crate::flush::segment_of_file;
 use crate::ids::{Generation, SegmentId, SeqNo};
 use crate::mapping::Mapping;
 use crate::op::{Operation, OperationKind};
 use crate::search::Searcher;
 use crate::segment::live_docs::LiveDocs;
 use crate::segment::reader::SegmentReader;
-use crate::segment::segment_of_file;
 use crate::store::Directory;
 use crate::translog::{OperationReader, Options, Translog};
 use crate::write::buffer::IndexingBuffer;
@@ -72,7 +72,7 @@ impl<D: Directory> Engine<D> {
                 return Err(Error::corrupt(committed.file.clone(), 0, reason));
             }
             let reader = SegmentReader::open(committed.id, bytes)?;
-            if reader.crc() != committed.crc || reader.doc_count() != committed.doc_count {
+            if reader.meta().crc != committed.crc || reader.doc_count() != committed.doc_count {
                 return Err(Error::corrupt(committed.file.clone(), 0, "is not the segment that was committed"));
             }
             let (live, live_generation) = match (committed.live_docs, committed.live_docs_file()) {

@@ -1,3 +1,474 @@
-//! One shard on one core: its messages, its loop.
+//! One shard on one core: the engine, and the loop that decides when it syncs, refreshes, writes images, flushes and merges.
+//!
+//! Every request comes through [`Shard::handle`]. Three tasks run beside the requests, each in its lane:
+//! - *sync* (write lane): group commit; while one sync is in flight the next batch fills.
+//! - *refresh* (background lane): every `index.refresh_interval`, unless nobody searches.
+//! - *upkeep* (background lane): writes images, merges on the maintenance thread, flushes when the translog is long.
+//!
+//! Invariant: after the engine has failed nothing is acknowledged; the owner is told once.
 
 pub mod message;
+pub mod settings;
+pub mod signal;
+
+mod merge;
+mod read;
+mod write;
+
+use std::cell::{Cell, RefCell};
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_lite::future::or;
+use ringdex_engine::document::{self, ParsedDocument};
+use ringdex_engine::engine::{Engine, EngineConfig};
+use ringdex_engine::ids::PrimaryTerm;
+use ringdex_engine::op::OperationKind;
+use ringdex_engine::pace::Pace;
+use ringdex_net::cluster::state::IndexMetadata;
+
+use crate::backend::{CompiledIndex, LocalFuture};
+use crate::error::{ApiError, ApiResult};
+use crate::io::{Lane, NodeIo};
+use message::{SegmentStats, ShardId, ShardRequest, ShardResponse, ShardStats};
+use settings::ShardSettings;
+use signal::{Signal, Watermark};
+
+/// What a shard is opened with.
+#[derive(Clone)]
+pub struct ShardSpec {
+    /// Which.
+    pub id: ShardId,
+    /// Its directory.
+    pub path: PathBuf,
+    /// Its index.
+    pub index: Arc<IndexMetadata>,
+    /// The index's mapping and analyzers.
+    pub compiled: CompiledIndex,
+    /// Core it lives on, for statistics.
+    pub core: u32,
+    /// Bytes of indexing buffers after which the shard refreshes of itself.
+    pub buffer_bytes_max: usize,
+}
+
+/// What a shard asks of the node.
+pub trait ShardOwner {
+    /// Adds fields to the index's mapping (a fragment `{"properties":...}`); answers when the new mapping is durable and
+    /// [`Shard::apply`] has been called with it.
+    fn update_mapping(&self, shard: &ShardId, fragment: serde_json::Value) -> LocalFuture<'_, ApiResult<()>>;
+
+    /// The shard takes no more requests.
+    fn shard_failed(&self, shard: &ShardId, reason: &str);
+}
+
+/// See the module.
+pub struct Shard<I: NodeIo> {
+    id: ShardId,
+    io: I,
+    engine: Engine<I::Directory>,
+    owner: Rc<dyn ShardOwner>,
+    index: RefCell<Arc<IndexMetadata>>,
+    compiled: RefCell<CompiledIndex>,
+    settings: RefCell<Rc<ShardSettings>>,
+    term: PrimaryTerm,
+    core: u32,
+    buffer_bytes_max: usize,
+    counters: Counters,
+    contexts: RefCell<read::Contexts>,
+    visible: Watermark,
+    sync_now: Signal,
+    refresh_now: Signal,
+    upkeep_now: Signal,
+    merging: Cell<bool>,
+    last_search_ms: Cell<i64>,
+    closing: Cell<bool>,
+    failure_reported: Cell<bool>,
+    scratch: RefCell<Vec<ParsedDocument>>,
+}
+
+/// Plain counts of what requests did; times in nanoseconds.
+#[derive(Debug, Default)]
+struct Counters {
+    index: Cell<u64>,
+    index_ns: Cell<u64>,
+    index_failed: Cell<u64>,
+    delete: Cell<u64>,
+    delete_ns: Cell<u64>,
+    noop: Cell<u64>,
+    get: Cell<u64>,
+    get_ns: Cell<u64>,
+    get_missing: Cell<u64>,
+    query: Cell<u64>,
+    query_ns: Cell<u64>,
+    fetch: Cell<u64>,
+    fetch_ns: Cell<u64>,
+    refresh_ns: Cell<u64>,
+    refresh_external: Cell<u64>,
+    flush_ns: Cell<u64>,
+    flush_periodic: Cell<u64>,
+    merge_ns: Cell<u64>,
+    syncs: Cell<u64>,
+}
+
+fn add(cell: &Cell<u64>, n: u64) {
+    cell.set(cell.get() + n);
+}
+
+impl<I: NodeIo> Shard<I> {
+    /// Opens the shard, replays what its last commit lacks, makes it searchable, and starts its tasks.
+    ///
+    /// # Errors
+    /// Corruption, naming file and offset; I/O errors; a full disk.
+    pub async fn open(io: I, spec: ShardSpec, owner: Rc<dyn ShardOwner>) -> ApiResult<Rc<Shard<I>>> {
+        let settings = ShardSettings::of(&spec.index);
+        let directory = io.directory(&spec.path).await?;
+        let config = EngineConfig {
+            shard_uuid: shard_uuid(&spec.id),
+            codec: settings.codec,
+            translog_generation_bytes: settings.translog_generation_bytes,
+        };
+        let engine = Engine::open(directory, config).await?;
+        let term = PrimaryTerm(spec.index.primary_terms.get(spec.id.shard as usize).copied().unwrap_or(1));
+        let shard = Rc::new(Shard {
+            visible: Watermark::new(engine.visible_seq_no().0),
+            last_search_ms: Cell::new(io.now_ms()),
+            id: spec.id,
+            io,
+            engine,
+            owner,
+            index: RefCell::new(spec.index),
+            compiled: RefCell::new(spec.compiled),
+            settings: RefCell::new(Rc::new(settings)),
+            term,
+            core: spec.core,
+            buffer_bytes_max: spec.buffer_bytes_max,
+            counters: Counters::default(),
+            contexts: RefCell::default(),
+            sync_now: Signal::default(),
+            refresh_now: Signal::default(),
+            upkeep_now: Signal::default(),
+            merging: Cell::new(false),
+            closing: Cell::new(false),
+            failure_reported: Cell::new(false),
+            scratch: RefCell::default(),
+        });
+        shard.recover().await?;
+        shard.start();
+        Ok(shard)
+    }
+
+    /// Which shard this is.
+    #[must_use]
+    pub fn id(&self) -> &ShardId {
+        &self.id
+    }
+
+    /// The index's metadata has changed: settings take effect, documents are parsed with the new mapping.
+    pub fn apply(&self, index: Arc<IndexMetadata>, compiled: CompiledIndex) {
+        let settings = ShardSettings::of(&index);
+        self.engine.set_codec(settings.codec);
+        *self.settings.borrow_mut() = Rc::new(settings);
+        *self.compiled.borrow_mut() = compiled;
+        *self.index.borrow_mut() = index;
+        self.refresh_now.raise();
+        self.sync_now.raise();
+    }
+
+    /// Answers one request. Dropping the future gives a search up; a write that was begun still becomes durable.
+    ///
+    /// # Errors
+    /// Whatever the request deserves; item errors are inside the answers.
+    pub async fn handle(self: &Rc<Self>, request: ShardRequest) -> ApiResult<ShardResponse> {
+        if self.closing.get() {
+            return Err(ApiError::new(503, "alias_closed_exception", format!("shard [{}][{}] is closing", self.id.index, self.id.shard)));
+        }
+        let answer = match request {
+            ShardRequest::Write(request) => self.write(request).await.map(ShardResponse::Write),
+            ShardRequest::Get(requests) => self.get(requests).await.map(ShardResponse::Get),
+            ShardRequest::Search(request) => self.search(request).await.map(ShardResponse::Search),
+            ShardRequest::Fetch { context, hits, fetch } => self.fetch(context, &hits, &fetch).await.map(ShardResponse::Fetch),
+            ShardRequest::Open { keep_alive_ms } => {
+                self.open_context(keep_alive_ms).await.map(|context| ShardResponse::Opened { context })
+            }
+            ShardRequest::Free { context } => {
+                self.contexts.borrow_mut().free(context);
+                Ok(ShardResponse::Done)
+            }
+            ShardRequest::Explain { id, query, now_ms } => {
+                self.explain(&id, &query, now_ms).await.map(ShardResponse::Explain)
+            }
+            ShardRequest::Refresh => self.refresh(true).await.map(|()| ShardResponse::Done),
+            ShardRequest::Flush { force, wait_if_ongoing } => {
+                self.flush(force, wait_if_ongoing).await.map(|()| ShardResponse::Done)
+            }
+            ShardRequest::ForceMerge { max_segments, only_expunge_deletes, flush } => {
+                self.force_merge(max_segments, only_expunge_deletes, flush).await.map(|()| ShardResponse::Done)
+            }
+            ShardRequest::Stats => Ok(ShardResponse::Stats(Box::new(self.stats()))),
+            ShardRequest::Segments => Ok(ShardResponse::Segments(self.segments())),
+        };
+        self.report_failure();
+        answer
+    }
+
+    /// Ends the shard's tasks; with `flush` what memory holds is committed first, so that the next start replays nothing.
+    pub async fn close(&self, flush: bool) {
+        self.closing.set(true);
+        self.sync_now.raise();
+        self.refresh_now.raise();
+        self.upkeep_now.raise();
+        if self.engine.failure().is_none() {
+            // An error is noted by the engine; the translog has everything that was acknowledged.
+            let _ = self.engine.sync().await;
+            if flush && let Err(e) = self.engine.flush(false, self.io.now_ms(), &self.io.pace(None)).await {
+                tracing::warn!(index = %self.id.index, shard = self.id.shard, error = %e, "no flush at close");
+            }
+        }
+    }
+
+    async fn recover(self: &Rc<Self>) -> ApiResult<()> {
+        let mut replay = self.engine.replay();
+        let mut parsed = ParsedDocument::default();
+        let pace = self.io.pace(None);
+        while let Some(batch) = replay.next().await? {
+            for (_, operation) in batch.operations() {
+                parsed.clear();
+                if let OperationKind::Index { id, source, .. } = operation.kind
+                    && self.engine.recovery_needs(&operation)
+                {
+                    self.parse(id, source, &mut parsed).await?;
+                }
+                let compiled = self.compiled.borrow().clone();
+                self.engine.recover(&compiled.mapping, &operation, &parsed, self.io.now_ms());
+                pace.yield_if_needed().await;
+                if self.engine.buffer_bytes() > self.buffer_bytes_max {
+                    self.engine.refresh(self.io.now_ms(), &pace).await?;
+                    self.engine.write_images().await?;
+                }
+            }
+        }
+        self.engine.refresh(self.io.now_ms(), &pace).await?;
+        self.visible.advance(self.engine.visible_seq_no().0);
+        Ok(())
+    }
+
+    /// Parses a document, adding to the mapping what it needs.
+    async fn parse(&self, id: &str, source: &[u8], parsed: &mut ParsedDocument) -> ApiResult<()> {
+        // Each round adds at least one field or fails, so a few rounds are enough even when others change the mapping, too.
+        for _ in 0..16 {
+            let compiled = self.compiled.borrow().clone();
+            parsed.clear();
+            document::parse(&compiled.mapping, id, source, parsed)?;
+            match parsed.mapping_update.take() {
+                None => return Ok(()),
+                Some(fragment) => self.owner.update_mapping(&self.id, fragment).await?,
+            }
+        }
+        Err(ApiError::new(503, "mapper_exception", "the mapping kept changing while the document was parsed"))
+    }
+
+    fn start(self: &Rc<Self>) {
+        let shard = self.clone();
+        self.io.spawn(Lane::Write, Box::pin(async move { shard.sync_task().await }));
+        let shard = self.clone();
+        self.io.spawn(Lane::Background, Box::pin(async move { shard.refresh_task().await }));
+        let shard = self.clone();
+        self.io.spawn(Lane::Background, Box::pin(async move { shard.upkeep_task().await }));
+    }
+
+    async fn sync_task(self: Rc<Self>) {
+        let translog = self.engine.translog().clone();
+        while !self.closing.get() && self.engine.failure().is_none() {
+            or(async { drop(translog.wait_appended().await) }, self.sync_now.wait()).await;
+            let settings = self.settings.borrow().clone();
+            if !settings.sync_each_request && !self.closing.get() {
+                or(self.io.sleep(settings.sync_interval), self.sync_now.wait()).await;
+            }
+            if translog.needs_sync() {
+                add(&self.counters.syncs, 1);
+                if let Err(e) = self.engine.sync().await {
+                    tracing::error!(index = %self.id.index, shard = self.id.shard, error = %e, "translog sync failed");
+                    break;
+                }
+            }
+            if translog.wants_next() {
+                self.upkeep_now.raise();
+            }
+        }
+        self.report_failure();
+    }
+
+    async fn refresh_task(self: Rc<Self>) {
+        let mut next = self.io.monotonic_ns();
+        while !self.closing.get() && self.engine.failure().is_none() {
+            let settings = self.settings.borrow().clone();
+            match settings.refresh_interval {
+                None => self.refresh_now.wait().await,
+                Some(interval) => {
+                    // From the previous deadline, not from now: a late refresh does not delay the next one.
+                    next = (next + interval.as_nanos() as u64).max(self.io.monotonic_ns());
+                    let wait = Duration::from_nanos(next.saturating_sub(self.io.monotonic_ns()));
+                    or(self.io.sleep(wait), self.refresh_now.wait()).await;
+                }
+            }
+            let idle = !settings.refresh_explicit
+                && self.io.now_ms() - self.last_search_ms.get() > settings.search_idle_after.as_millis() as i64;
+            let full = self.engine.buffer_bytes() > self.buffer_bytes_max;
+            let due = settings.refresh_interval.is_some() && (!idle || self.visible.waiting() > 0);
+            if (due || full)
+                && self.engine.refresh_needed()
+                && let Err(e) = self.refresh(false).await
+            {
+                tracing::error!(index = %self.id.index, shard = self.id.shard, error = %e, "refresh failed");
+            }
+        }
+        self.report_failure();
+    }
+
+    async fn upkeep_task(self: Rc<Self>) {
+        while !self.closing.get() && self.engine.failure().is_none() {
+            or(self.io.sleep(Duration::from_secs(5)), self.upkeep_now.wait()).await;
+            self.contexts.borrow_mut().expire(self.io.now_ms());
+            let translog = self.engine.translog();
+            let mut trouble = None;
+            if translog.wants_next() {
+                trouble = translog.prepare_next().await.err();
+            }
+            trouble = trouble.or(self.engine.write_images().await.err());
+            let threshold = self.settings.borrow().flush_threshold_bytes;
+            if translog.stats().uncommitted_size_in_bytes > threshold {
+                add(&self.counters.flush_periodic, 1);
+                trouble = trouble.or(self.timed_flush(false).await.err());
+            }
+            if let Some(e) = trouble {
+                tracing::warn!(index = %self.id.index, shard = self.id.shard, error = %e, "upkeep put off");
+            }
+            self.start_merges();
+        }
+        self.report_failure();
+    }
+
+    async fn refresh(&self, external: bool) -> ApiResult<()> {
+        let began = self.io.monotonic_ns();
+        let changed = self.engine.refresh(self.io.now_ms(), &self.io.pace(None)).await?;
+        add(&self.counters.refresh_ns, self.io.monotonic_ns() - began);
+        if external {
+            add(&self.counters.refresh_external, 1);
+        }
+        self.visible.advance(self.engine.visible_seq_no().0);
+        if changed {
+            self.upkeep_now.raise();
+        }
+        Ok(())
+    }
+
+    async fn flush(&self, force: bool, wait_if_ongoing: bool) -> ApiResult<()> {
+        if !wait_if_ongoing && self.engine.flushing() {
+            return Err(ApiError::new(429, "flush_not_allowed_engine_exception", "already flushing..."));
+        }
+        self.timed_flush(force).await?;
+        Ok(())
+    }
+
+    async fn timed_flush(&self, force: bool) -> ringdex_engine::Result<()> {
+        let began = self.io.monotonic_ns();
+        let done = self.engine.flush(force, self.io.now_ms(), &self.io.pace(None)).await;
+        add(&self.counters.flush_ns, self.io.monotonic_ns() - began);
+        self.visible.advance(self.engine.visible_seq_no().0);
+        done.map(drop)
+    }
+
+    fn report_failure(&self) {
+        if let Some(reason) = self.engine.failure()
+            && !self.failure_reported.replace(true)
+        {
+            tracing::error!(index = %self.id.index, shard = self.id.shard, reason, "shard failed");
+            self.owner.shard_failed(&self.id, &reason);
+        }
+    }
+
+    fn stats(&self) -> ShardStats {
+        let (c, e) = (&self.counters, self.engine.counters());
+        let ms = |ns: &Cell<u64>| ns.get() / 1_000_000;
+        let segments = self.engine.segments();
+        let translog = self.engine.translog().stats();
+        let docs: u64 = segments.iter().map(|s| u64::from(s.doc_count)).sum();
+        let deleted: u64 = segments.iter().map(|s| u64::from(s.deleted_count)).sum();
+        let in_files: u64 = segments.iter().map(|s| s.size_bytes).sum();
+        ShardStats {
+            docs_count: docs - deleted,
+            docs_deleted: deleted,
+            store_size_bytes: in_files + translog.size_in_bytes,
+            index_total: c.index.get(),
+            index_time_ms: ms(&c.index_ns),
+            index_failed: c.index_failed.get(),
+            delete_total: c.delete.get(),
+            delete_time_ms: ms(&c.delete_ns),
+            noop_update_total: c.noop.get(),
+            get_total: c.get.get(),
+            get_time_ms: ms(&c.get_ns),
+            get_exists_total: c.get.get() - c.get_missing.get(),
+            get_missing_total: c.get_missing.get(),
+            query_total: c.query.get(),
+            query_time_ms: ms(&c.query_ns),
+            fetch_total: c.fetch.get(),
+            fetch_time_ms: ms(&c.fetch_ns),
+            open_contexts: self.contexts.borrow().len() as u64,
+            merges_current: u64::from(self.merging.get()),
+            merges_total: e.merges.get(),
+            merges_time_ms: ms(&c.merge_ns),
+            merges_docs: e.merged_docs.get(),
+            merges_size_bytes: e.merged_bytes.get(),
+            refresh_total: e.refreshes.get(),
+            refresh_time_ms: ms(&c.refresh_ns),
+            refresh_external_total: c.refresh_external.get(),
+            refresh_listeners: self.visible.waiting() as u64,
+            flush_total: e.flushes.get(),
+            flush_periodic: c.flush_periodic.get(),
+            flush_time_ms: ms(&c.flush_ns),
+            segments_count: segments.len() as u64,
+            segments_memory_bytes: self.engine.unwritten_bytes(),
+            index_writer_memory_bytes: self.engine.buffer_bytes() as u64,
+            version_map_memory_bytes: self.engine.version_map_bytes() as u64,
+            translog_operations: translog.operations,
+            translog_size_bytes: translog.size_in_bytes,
+            translog_uncommitted_operations: translog.uncommitted_operations,
+            translog_uncommitted_size_bytes: translog.uncommitted_size_in_bytes,
+            translog_syncs: c.syncs.get(),
+            recovered_operations: e.recovered_operations.get(),
+            max_seq_no: self.engine.max_seq_no().0,
+            local_checkpoint: self.engine.local_checkpoint().0,
+            global_checkpoint: self.engine.local_checkpoint().0,
+            commit_generation: self.engine.commit_generation().0,
+            commit_id: format!("{}-{}", self.id.uuid, self.engine.commit_generation()),
+            core: self.core,
+        }
+    }
+
+    fn segments(&self) -> Vec<SegmentStats> {
+        let describe = |s: ringdex_engine::engine::SegmentInfo| SegmentStats {
+            name: format!("_{}", s.id),
+            generation: s.id.0,
+            docs_count: u64::from(s.doc_count - s.deleted_count),
+            docs_deleted: u64::from(s.deleted_count),
+            size_bytes: s.size_bytes,
+            memory_bytes: if s.written { 0 } else { s.size_bytes },
+            committed: s.committed,
+            searchable: true,
+        };
+        self.engine.segments().into_iter().map(describe).collect()
+    }
+}
+
+/// 16 bytes that tell one shard's files from another's: the index's uuid hashed, and the shard's number.
+fn shard_uuid(id: &ShardId) -> [u8; 16] {
+    let mut uuid = [0u8; 16];
+    let text = id.uuid.as_bytes();
+    let n = text.len().min(12);
+    uuid[..n].copy_from_slice(&text[..n]);
+    let rest = ringdex_engine::codec::crc32(text) ^ id.shard;
+    uuid[12..].copy_from_slice(&rest.to_le_bytes());
+    uuid
+}

@@ -117,13 +117,25 @@ impl<I: NodeIo> Shard<I> {
         Ok(result)
     }
 
-    fn context_of(&self, compiled: &CompiledIndex, now_ms: i64) -> IndexContext {
-        let default_fields = match self.index.borrow().settings.get("index.query.default_field") {
+    fn context_of(&self, compiled: &CompiledIndex) -> IndexContext {
+        let index = self.index.borrow();
+        let defaults = IndexContext::default();
+        let default_fields = match index.settings.get("index.query.default_field") {
             Some(serde_json::Value::String(one)) => vec![one.clone()],
             Some(serde_json::Value::Array(many)) => many.iter().filter_map(|v| v.as_str().map(str::to_owned)).collect(),
-            _ => Vec::new(),
+            _ => defaults.default_fields.clone(),
         };
-        IndexContext { index: self.id.index.to_string(), analyzers: compiled.analyzers.clone(), now_ms, default_fields }
+        let number = |key: &str, default: usize| {
+            index.settings.get(key).and_then(|v| v.as_str()?.parse().ok()).unwrap_or(default)
+        };
+        IndexContext {
+            index: self.id.index.to_string(),
+            analyzers: compiled.analyzers.clone(),
+            default_fields,
+            max_terms_count: number("index.max_terms_count", defaults.max_terms_count),
+            max_regex_length: number("index.max_regex_length", defaults.max_regex_length),
+            ..defaults
+        }
     }
 
     /// Notes that somebody searches; the first search of an idle shard shows what was written meanwhile.
@@ -149,7 +161,7 @@ impl<I: NodeIo> Shard<I> {
                 (self.engine.searcher(), self.compiled.borrow().clone())
             }
         };
-        let context = self.context_of(&compiled, request.query.now_ms);
+        let context = self.context_of(&compiled);
         let deadline = request.deadline_ms.map(|at| began + 1_000_000 * (at - self.io.now_ms()).max(0) as u64);
         let pace = self.io.pace(deadline);
         let result =
@@ -186,7 +198,7 @@ impl<I: NodeIo> Shard<I> {
         fetch: &FetchRequest,
     ) -> ApiResult<Vec<FetchedHit>> {
         let began = self.io.monotonic_ns();
-        let context = self.context_of(compiled, now_ms);
+        let context = self.context_of(compiled);
         let pace = self.io.pace(None);
         let fetched = search::fetch(searcher, &compiled.mapping, &context, hits, fetch, &pace).await;
         add(&self.counters.fetch, 1);
@@ -203,7 +215,7 @@ impl<I: NodeIo> Shard<I> {
     pub(super) async fn explain(self: &Rc<Self>, id: &str, query: &Query, now_ms: i64) -> ApiResult<Option<(bool, serde_json::Value)>> {
         self.searching().await?;
         let compiled = self.compiled.borrow().clone();
-        let context = self.context_of(&compiled, now_ms);
+        let context = self.context_of(&compiled);
         search::explain(&self.engine.searcher(), &compiled.mapping, &context, id, query).map_err(|e| self.here(e))
     }
 }

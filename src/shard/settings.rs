@@ -31,8 +31,6 @@ pub struct ShardSettings {
     pub max_result_window: u64,
     /// `index.blocks.write` or `read_only`.
     pub write_block: Option<&'static str>,
-    /// Merge policy.
-    pub merge: ringdex_engine::merge::policy::TieredMergePolicy,
 }
 
 impl ShardSettings {
@@ -54,12 +52,6 @@ impl ShardSettings {
         let refresh = text("index.refresh_interval");
         let refresh_ms = refresh.as_deref().and_then(parse_duration_ms).unwrap_or(1_000);
         let flag = |key: &str| text(key).as_deref() == Some("true");
-        let mut merge = ringdex_engine::merge::policy::TieredMergePolicy::default();
-        if let Some(n) = text("index.merge.policy.segments_per_tier").and_then(|t| t.parse::<f64>().ok()) {
-            merge.segments_per_tier = n;
-        }
-        merge.max_merged_segment_bytes = bytes("index.merge.policy.max_merged_segment", merge.max_merged_segment_bytes);
-        merge.floor_segment_bytes = bytes("index.merge.policy.floor_segment", merge.floor_segment_bytes);
         ShardSettings {
             sync_each_request: text("index.translog.durability").is_none_or(|d| !d.eq_ignore_ascii_case("async")),
             sync_interval: time("index.translog.sync_interval", 5_000).max(Duration::from_millis(100)),
@@ -83,7 +75,6 @@ impl ShardSettings {
             } else {
                 None
             },
-            merge,
         }
     }
 }
