@@ -145,6 +145,29 @@ impl<'a> Json<'a> {
         Ok(Some(key))
     }
 
+    /// The same with the key as it stands in the text, quotes included.
+    pub(crate) fn key_raw<'b>(
+        &mut self,
+        first: bool,
+        buffer: &'b mut String,
+    ) -> Result<Option<(&'b str, &'a str)>, ParseError>
+    where
+        'a: 'b,
+    {
+        self.space();
+        let mut start = self.at;
+        if !first && self.byte() == Some(b',') {
+            let mut after = self.clone();
+            after.at += 1;
+            after.space();
+            start = after.at;
+        }
+        let Some(key) = self.key(first, buffer)? else { return Ok(None) };
+        // Between the key and here there are only spaces and the colon.
+        let raw = self.text[start..self.at - 1].trim_end_matches([' ', '\n', '\t', '\r']);
+        Ok(Some((key, raw)))
+    }
+
     /// Whether an array has another element.
     pub(crate) fn element(&mut self, first: bool) -> Result<bool, ParseError> {
         self.space();

@@ -21,6 +21,7 @@ mod phrase;
 pub mod query_string;
 pub mod regexp;
 pub mod simple_query_string;
+pub mod source_filter;
 mod sink;
 mod sort;
 mod synonym;
