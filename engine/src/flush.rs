@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use crate::commit::{CommitPoint, CommittedSegment, live_docs_file};
 use crate::engine::{CommittedFiles, Engine, Home, SegmentEntry, add};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::ids::{Generation, SegmentId, SeqNo};
 use crate::pace::Pace;
 use crate::segment::segment_file_name;
@@ -52,7 +52,11 @@ impl<D: Directory> Engine<D> {
     async fn flush_locked<P: Pace>(&self, force: bool, now_ms: i64, pace: &P) -> Result<bool> {
         let (segments, checkpoint) = {
             let _refreshing = self.refresh_lock.lock().await;
-            self.translog.roll().await?;
+            match self.translog.roll().await {
+                // Without space for another generation the commit only keeps more of this one.
+                Ok(()) | Err(Error::DiskFull { .. }) => {}
+                Err(e) => return Err(e),
+            }
             self.refresh_locked(now_ms, pace).await?;
             let state = self.state.borrow();
             (state.segments.clone(), state.visible)

@@ -103,7 +103,11 @@ pub async fn write(backend: &SharedBackend, ops: Vec<ClientOp>, options: &WriteO
         };
         match placed {
             Ok((index, shard, op)) => {
-                groups.entry((index.name.clone(), shard)).or_insert_with(|| (index, Vec::new())).1.push(Placed { at, op });
+                groups
+                    .entry((index.name.clone(), shard))
+                    .or_insert_with(|| (index, Vec::new()))
+                    .1
+                    .push(Placed { at, op });
             }
             Err(error) => {
                 let name = error.extra.get("index").and_then(|v| v.as_str()).map_or(index_name, str::to_owned);
@@ -148,8 +152,7 @@ async fn write_shard(
     let ops: Vec<WriteOp> = placed.into_iter().map(|p| p.op).collect();
     let answer = async {
         wait_for_copies(backend, &index, &id, &options, &summary).await?;
-        let request =
-            WriteRequest { ops, refresh: options.refresh, wait_for_sync: options.wait_for_sync };
+        let request = WriteRequest { ops, refresh: options.refresh, wait_for_sync: options.wait_for_sync };
         match backend.shard(&id, ShardRequest::Write(request)).await? {
             ShardResponse::Write(response) => Ok(response),
             _ => Err(ApiError::new(500, "illegal_state_exception", "a write was answered by something else")),
@@ -163,11 +166,7 @@ async fn write_shard(
     match answer {
         Ok(response) => {
             let forced = response.forced_refresh;
-            names
-                .into_iter()
-                .zip(response.items)
-                .map(|((at, id), result)| one(at, id, result, forced))
-                .collect()
+            names.into_iter().zip(response.items).map(|((at, id), result)| one(at, id, result, forced)).collect()
         }
         Err(error) => names.into_iter().map(|(at, id)| one(at, id, Err(error.clone()), false)).collect(),
     }
@@ -180,7 +179,11 @@ fn describe(index: &str, shard: u32, placed: &[Placed]) -> String {
         WriteKind::Update(_) => "update",
     };
     match placed {
-        [one] => format!("[BulkShardRequest [[{index}][{shard}]] containing [{} {{[{index}][_doc][{}]}}]]", word(&one.op), one.op.id),
+        [one] => format!(
+            "[BulkShardRequest [[{index}][{shard}]] containing [{} {{[{index}][_doc][{}]}}]]",
+            word(&one.op),
+            one.op.id
+        ),
         many => format!("[BulkShardRequest [[{index}][{shard}]] containing [{}] requests]", many.len()),
     }
 }
@@ -195,7 +198,8 @@ pub fn active_copies(backend: &SharedBackend, shard: &ShardId) -> u32 {
 pub fn copies_needed(index: &IndexMetadata, active: ActiveShards) -> ApiResult<u32> {
     let all = 1 + index.number_of_replicas;
     let needed = match active {
-        ActiveShards::Default => match parse_active_shards(settings::get(index, "index.write.wait_for_active_shards"))? {
+        ActiveShards::Default => match parse_active_shards(settings::get(index, "index.write.wait_for_active_shards"))?
+        {
             ActiveShards::All => all,
             ActiveShards::Count(n) => n,
             ActiveShards::Default => 1,
@@ -225,7 +229,10 @@ async fn wait_for_copies(
         if waited_ms as i64 >= options.timeout_ms {
             let timeout = show_time(options.timeout_ms);
             let text = if have == 0 {
-                format!("[{}][{}] primary shard is not active Timeout: [{timeout}], request: {request}", index.name, shard.shard)
+                format!(
+                    "[{}][{}] primary shard is not active Timeout: [{timeout}], request: {request}",
+                    index.name, shard.shard
+                )
             } else {
                 format!(
                     "[{}][{}] Not enough active copies to meet shard count of [{}] (have {have}, needed {needed}). Timeout: [{timeout}], request: {request}",
@@ -252,11 +259,7 @@ pub fn show_time(ms: i64) -> String {
 }
 
 /// Finds the index, checks the operation against it, chooses the shard.
-fn place(
-    backend: &SharedBackend,
-    state: &ClusterState,
-    op: ClientOp,
-) -> ApiResult<(Arc<IndexMetadata>, u32, WriteOp)> {
+fn place(backend: &SharedBackend, state: &ClusterState, op: ClientOp) -> ApiResult<(Arc<IndexMetadata>, u32, WriteOp)> {
     let name = resolve::date_math(&op.index, backend.now_ms())?;
     if op.require_alias && !resolve::is_alias(state, &name) {
         return Err(not_an_alias(&name));
@@ -388,7 +391,9 @@ fn auto_create_allowed(state: &ClusterState, name: &str) -> ApiResult<()> {
             return if allow {
                 Ok(())
             } else {
-                refuse(format!("[action.auto_create_index] contains [-{pattern}] which forbids automatic creation of the index"))
+                refuse(format!(
+                    "[action.auto_create_index] contains [-{pattern}] which forbids automatic creation of the index"
+                ))
             };
         }
     }

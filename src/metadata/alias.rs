@@ -32,9 +32,7 @@ pub fn parse(value: &Value) -> ApiResult<AliasMetadata> {
     if let Some(routing) = &alias.index_routing
         && routing.contains(',')
     {
-        return Err(ApiError::illegal_argument(
-            "alias has several index routing values associated with it".to_owned(),
-        ));
+        return Err(ApiError::illegal_argument("alias has several index routing values associated with it".to_owned()));
     }
     Ok(alias)
 }
@@ -155,7 +153,9 @@ pub fn check_consistent(state: &ClusterState) -> ApiResult<()> {
                 return Err(ApiError::new(
                     500,
                     "illegal_state_exception",
-                    format!("alias [{name}] has is_hidden set to true on some indices but not on others; alias must have the same is_hidden setting on all indices"),
+                    format!(
+                        "alias [{name}] has is_hidden set to true on some indices but not on others; alias must have the same is_hidden setting on all indices"
+                    ),
                 ));
             }
         }

@@ -24,18 +24,20 @@ pub enum Level {
 type Block = (&'static str, &'static str, u16, &'static [Level]);
 
 const BLOCKS: &[Block] = &[
-    ("index.blocks.read_only", "FORBIDDEN/5/index read-only (api)", 403, &[
-        Level::Write,
-        Level::MetadataWrite,
-        Level::MetadataDelete,
-    ]),
+    (
+        "index.blocks.read_only",
+        "FORBIDDEN/5/index read-only (api)",
+        403,
+        &[Level::Write, Level::MetadataWrite, Level::MetadataDelete],
+    ),
     ("index.blocks.read", "FORBIDDEN/7/index read (api)", 403, &[Level::Read]),
     ("index.blocks.write", "FORBIDDEN/8/index write (api)", 403, &[Level::Write]),
-    ("index.blocks.metadata", "FORBIDDEN/9/index metadata (api)", 403, &[
-        Level::MetadataRead,
-        Level::MetadataWrite,
-        Level::MetadataDelete,
-    ]),
+    (
+        "index.blocks.metadata",
+        "FORBIDDEN/9/index metadata (api)",
+        403,
+        &[Level::MetadataRead, Level::MetadataWrite, Level::MetadataDelete],
+    ),
     (
         "index.blocks.read_only_allow_delete",
         "TOO_MANY_REQUESTS/12/disk usage exceeded flood-stage watermark, index has read-only-allow-delete block",

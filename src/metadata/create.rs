@@ -35,7 +35,10 @@ pub struct CreateIndex {
 }
 
 /// Takes the body apart: `settings`, `mappings`, `aliases`.
-pub fn parse_body(body: &Value, typed: bool) -> ApiResult<(Map<String, Value>, Value, BTreeMap<String, AliasMetadata>)> {
+pub fn parse_body(
+    body: &Value,
+    typed: bool,
+) -> ApiResult<(Map<String, Value>, Value, BTreeMap<String, AliasMetadata>)> {
     let mut parsed = (Map::new(), Value::Null, BTreeMap::new());
     let body = match body {
         Value::Null => return Ok(parsed),
@@ -45,11 +48,7 @@ pub fn parse_body(body: &Value, typed: bool) -> ApiResult<(Map<String, Value>, V
     // A body without any of the three words is the settings themselves.
     if !body.is_empty() && !body.keys().any(|k| matches!(k.as_str(), "settings" | "mappings" | "aliases")) {
         let unknown = body.keys().next().expect("not empty");
-        return Err(ApiError::new(
-            400,
-            "parse_exception",
-            format!("unknown key [{unknown}] for create index"),
-        ));
+        return Err(ApiError::new(400, "parse_exception", format!("unknown key [{unknown}] for create index")));
     }
     for (key, value) in body {
         match key.as_str() {
@@ -112,7 +111,9 @@ pub fn untyped_mapping(mapping: &Value, typed: bool) -> ApiResult<Value> {
         return match single {
             Some((_, inner)) => Ok(inner.clone()),
             None if map.is_empty() => Ok(json!({})),
-            None => Err(ApiError::illegal_argument("A mapping with a type name is needed when include_type_name is true")),
+            None => {
+                Err(ApiError::illegal_argument("A mapping with a type name is needed when include_type_name is true"))
+            }
         };
     }
     match single {
@@ -143,7 +144,9 @@ pub fn create(state: &ClusterState, request: &CreateIndex) -> ApiResult<(Cluster
             return Err(ApiError::new(
                 400,
                 "invalid_alias_name_exception",
-                format!("Invalid alias name [{alias_name}]: an index or data stream exists with the same name as the alias"),
+                format!(
+                    "Invalid alias name [{alias_name}]: an index or data stream exists with the same name as the alias"
+                ),
             )
             .with("index_uuid", "_na_")
             .with("index", alias_name.clone()));
@@ -169,10 +172,7 @@ pub fn build(state: &ClusterState, request: &CreateIndex, from: template::Compos
         let get = |map: &Map<String, Value>| map.get(name).and_then(as_u32);
         get(&state.transient_settings).or_else(|| get(&state.persistent_settings))
     };
-    let shards = all
-        .get("index.number_of_shards")
-        .and_then(as_u32)
-        .unwrap_or(1);
+    let shards = all.get("index.number_of_shards").and_then(as_u32).unwrap_or(1);
     let replicas = all
         .get("index.number_of_replicas")
         .and_then(as_u32)

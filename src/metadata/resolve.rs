@@ -61,9 +61,7 @@ impl IndicesOptions {
                 "none" => (self.expand_open, self.expand_closed, self.expand_hidden) = (false, false, false),
                 "all" => (self.expand_open, self.expand_closed, self.expand_hidden) = (true, true, true),
                 other => {
-                    return Err(ApiError::illegal_argument(format!(
-                        "No valid expand wildcard value [{other}]"
-                    )));
+                    return Err(ApiError::illegal_argument(format!("No valid expand wildcard value [{other}]")));
                 }
             }
         }
@@ -238,9 +236,8 @@ fn push(list: &mut Vec<String>, name: String) {
 
 fn expands(index: &IndexMetadata, options: IndicesOptions, pattern: &str) -> bool {
     let by_state = if index.open { options.expand_open } else { options.expand_closed };
-    let visible = !is_hidden(index)
-        || options.expand_hidden
-        || (pattern.starts_with('.') && index.name.starts_with('.'));
+    let visible =
+        !is_hidden(index) || options.expand_hidden || (pattern.starts_with('.') && index.name.starts_with('.'));
     by_state && visible
 }
 
@@ -302,11 +299,7 @@ fn write_index(alias: &str, members: &[&Arc<IndexMetadata>]) -> ApiResult<Arc<In
 
 /// Routing that aliases of a search add: routing values per index; `None` = all shards.
 #[must_use]
-pub fn search_routing(
-    index: &IndexMetadata,
-    names: &[String],
-    routing: Option<&str>,
-) -> Option<Vec<String>> {
+pub fn search_routing(index: &IndexMetadata, names: &[String], routing: Option<&str>) -> Option<Vec<String>> {
     let given: Option<Vec<&str>> = routing.map(|r| r.split(',').filter(|s| !s.is_empty()).collect());
     let through: Vec<_> = names.iter().filter_map(|n| index.aliases.get(n)).collect();
     let plain = names.contains(&index.name) || through.is_empty();
@@ -319,9 +312,9 @@ pub fn search_routing(
         match (&alias.search_routing, &given) {
             (None, None) => everywhere = true,
             (None, Some(given)) => out.extend(given.iter().map(|s| (*s).to_owned())),
-            (Some(own), given) => out.extend(
-                own.split(',').filter(|r| given.as_ref().is_none_or(|g| g.contains(r))).map(str::to_owned),
-            ),
+            (Some(own), given) => {
+                out.extend(own.split(',').filter(|r| given.as_ref().is_none_or(|g| g.contains(r))).map(str::to_owned))
+            }
         }
     }
     (!everywhere).then_some(out)
@@ -336,9 +329,8 @@ pub fn date_math(expression: &str, now_ms: i64) -> ApiResult<String> {
     let Some(inner) = body.strip_prefix('<').and_then(|b| b.strip_suffix('>')) else {
         return Ok(expression.to_owned());
     };
-    let bad = |why: &str| {
-        ApiError::new(400, "parse_exception", format!("invalid dynamic name expression [{inner}]. {why}"))
-    };
+    let bad =
+        |why: &str| ApiError::new(400, "parse_exception", format!("invalid dynamic name expression [{inner}]. {why}"));
     let mut out = sign.to_owned();
     let mut chars = inner.chars().peekable();
     while let Some(c) = chars.next() {
@@ -363,7 +355,11 @@ pub fn date_math(expression: &str, now_ms: i64) -> ApiResult<String> {
                 }
                 out.push_str(&placeholder(&text, now_ms).map_err(|why| bad(&why))?);
             }
-            '}' => return Err(bad("invalid character at position [0]. `{` and `}` are reserved characters and should be escaped when used as part of the index name using `\\` (e.g. `\\{text\\}`)")),
+            '}' => {
+                return Err(bad(
+                    "invalid character at position [0]. `{` and `}` are reserved characters and should be escaped when used as part of the index name using `\\` (e.g. `\\{text\\}`)",
+                ));
+            }
             c => out.push(c),
         }
     }
@@ -438,7 +434,9 @@ fn apply_math(mut time: jiff::Zoned, mut math: &str) -> Result<jiff::Zoned, Stri
                     time.checked_sub(back.days()).and_then(|t| t.start_of_day()).map_err(fail)?
                 }
                 'd' => time.start_of_day().map_err(fail)?,
-                'h' | 'H' => time.round(ZonedRound::new().smallest(Unit::Hour).mode(jiff::RoundMode::Trunc)).map_err(fail)?,
+                'h' | 'H' => {
+                    time.round(ZonedRound::new().smallest(Unit::Hour).mode(jiff::RoundMode::Trunc)).map_err(fail)?
+                }
                 'm' => {
                     time.round(ZonedRound::new().smallest(Unit::Minute).mode(jiff::RoundMode::Trunc)).map_err(fail)?
                 }
@@ -563,7 +561,11 @@ mod tests {
         check("*", IndicesOptions::LENIENT_ALL, Ok(".dot,a1,a2,b1,h1"));
         check(".d*", open, Ok(".dot"));
         check("_x", open, Err("Invalid index name [_x], must not start with '_'."));
-        check("x", IndicesOptions::DELETE, Err("The provided expression [x] matches an alias, specify the corresponding concrete indices instead."));
+        check(
+            "x",
+            IndicesOptions::DELETE,
+            Err("The provided expression [x] matches an alias, specify the corresponding concrete indices instead."),
+        );
     }
 
     #[test]
@@ -587,7 +589,9 @@ mod tests {
     fn writes_go_to_the_write_index() {
         let mut state = state();
         assert_eq!(resolve_write(&state, "only2", 0).unwrap().name, "a2");
-        assert!(resolve_write(&state, "x", 0).unwrap_err().reason.starts_with("no write index is defined for alias [x]."));
+        assert!(
+            resolve_write(&state, "x", 0).unwrap_err().reason.starts_with("no write index is defined for alias [x].")
+        );
         let mut a1 = (*state.indices["a1"]).clone();
         a1.aliases.insert("x".into(), AliasMetadata { is_write_index: Some(true), ..Default::default() });
         state.indices.insert("a1".into(), Arc::new(a1));

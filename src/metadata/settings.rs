@@ -247,7 +247,8 @@ fn check_value(name: &str, kind: Kind, value: &Value) -> ApiResult<()> {
         Value::Array(_) if matches!(kind, List | Text) => return Ok(()),
         other => other.to_string(),
     };
-    let fail = |why: &str| ApiError::illegal_argument(format!("Failed to parse value [{text}] for setting [{name}]{why}"));
+    let fail =
+        |why: &str| ApiError::illegal_argument(format!("Failed to parse value [{text}] for setting [{name}]{why}"));
     match kind {
         Bool => match text.as_str() {
             "true" | "false" => Ok(()),
@@ -286,7 +287,9 @@ fn check_value(name: &str, kind: Kind, value: &Value) -> ApiResult<()> {
             if words.iter().any(|w| w.eq_ignore_ascii_case(&text)) {
                 Ok(())
             } else if name == "index.codec" {
-                Err(ApiError::illegal_argument(format!("unknown value for [index.codec] must be one of [default, lz4, best_compression, zlib] but was: {text}")))
+                Err(ApiError::illegal_argument(format!(
+                    "unknown value for [index.codec] must be one of [default, lz4, best_compression, zlib] but was: {text}"
+                )))
             } else {
                 Err(ApiError::illegal_argument(format!("No enum constant for [{name}] with value [{text}]")))
             }
@@ -300,7 +303,9 @@ fn check_value(name: &str, kind: Kind, value: &Value) -> ApiResult<()> {
             if fine {
                 Ok(())
             } else {
-                Err(ApiError::illegal_argument(format!("failed to parse [index.auto_expand_replicas] from value: [{text}] at index -1")))
+                Err(ApiError::illegal_argument(format!(
+                    "failed to parse [index.auto_expand_replicas] from value: [{text}] at index -1"
+                )))
             }
         }
         Text | List => Ok(()),
@@ -336,7 +341,8 @@ pub fn update(
         if value.is_null() {
             if name.contains('*') {
                 next.settings.retain(|known, _| {
-                    !(glob(name, known) && find(known).is_some_and(|(_, s)| s == Dynamic || (s == Static && !index.open)))
+                    !(glob(name, known)
+                        && find(known).is_some_and(|(_, s)| s == Dynamic || (s == Static && !index.open)))
                 });
             } else if name != "index.number_of_replicas" {
                 next.settings.shift_remove(name);
@@ -386,7 +392,10 @@ pub fn get<'a>(index: &'a IndexMetadata, name: &str) -> &'a str {
         return text;
     }
     let short = name.strip_prefix("index.").unwrap_or(name);
-    KNOWN.iter().find(|(known, ..)| *known == short).map_or("", |(.., default)| if *default == "~" { "" } else { default })
+    KNOWN
+        .iter()
+        .find(|(known, ..)| *known == short)
+        .map_or("", |(.., default)| if *default == "~" { "" } else { default })
 }
 
 /// Whether a boolean setting is on.

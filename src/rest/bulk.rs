@@ -5,8 +5,8 @@ use ringdex_engine::search::SourceFilter;
 use serde_json::Value;
 
 use super::document::{
-    ParsedUpdate, VersionKind, VersionParams, check_id, check_index_op, check_update, parse_update, source_filter, source_filter_value,
-    status_of, update_get, write_members, write_options,
+    ParsedUpdate, VersionKind, VersionParams, check_id, check_index_op, check_update, parse_update, source_filter,
+    source_filter_value, status_of, update_get, write_members, write_options,
 };
 use super::ndjson::Lines;
 use super::params::{self, flag};
@@ -193,9 +193,10 @@ impl BulkParser {
             _ => {}
         }
         let long = || {
-            value.as_i64().or_else(|| value.as_str().and_then(|s| s.parse().ok())).ok_or_else(|| {
-                ApiError::illegal_argument(format!("For input string: \"{}\"", params::text(value)))
-            })
+            value
+                .as_i64()
+                .or_else(|| value.as_str().and_then(|s| s.parse().ok()))
+                .ok_or_else(|| ApiError::illegal_argument(format!("For input string: \"{}\"", params::text(value))))
         };
         match key {
             "_index" => action.index = Some(params::text(value)),
@@ -214,7 +215,9 @@ impl BulkParser {
             "version_type" | "_version_type" => action.versions.kind = VersionKind::parse(&params::text(value))?,
             "if_seq_no" => action.versions.if_seq_no = Some(long()?),
             "if_primary_term" => action.versions.if_primary_term = Some(long()?),
-            "retry_on_conflict" | "_retry_on_conflict" => action.retry_on_conflict = long()?.clamp(0, i64::from(i32::MAX)) as u32,
+            "retry_on_conflict" | "_retry_on_conflict" => {
+                action.retry_on_conflict = long()?.clamp(0, i64::from(i32::MAX)) as u32
+            }
             "pipeline" => action.pipeline = Some(params::text(value)),
             "_source" => action.source = Some(source_filter_value(value)?),
             "require_alias" => action.require_alias = params::boolean(value)?,
@@ -383,9 +386,15 @@ mod tests {
             ("", "request body is required"),
             ("\n", "Validation Failed: 1: no requests added;"),
             ("{\"index\":{}}\n{\"a\":1}", "The bulk request must be terminated by a newline [\\n]"),
-            ("{\"index\":{}}\n{\"a\":1}\n{}\n", "Malformed action/metadata line [3], expected FIELD_NAME but found [END_OBJECT]"),
+            (
+                "{\"index\":{}}\n{\"a\":1}\n{}\n",
+                "Malformed action/metadata line [3], expected FIELD_NAME but found [END_OBJECT]",
+            ),
             ("[]\n", "Malformed action/metadata line [1], expected START_OBJECT but found [START_ARRAY]"),
-            ("{\"index\":1}\n", "Malformed action/metadata line [1], expected START_OBJECT or END_OBJECT but found [VALUE_NUMBER]"),
+            (
+                "{\"index\":1}\n",
+                "Malformed action/metadata line [1], expected START_OBJECT or END_OBJECT but found [VALUE_NUMBER]",
+            ),
             ("{\"index\":{\"x\":1}}\n", "Action/metadata line [1] contains an unknown parameter [x]"),
             (
                 "{\"index\":{\"_id\":[]}}\n",

@@ -14,10 +14,8 @@ use super::params::{self, flag, long};
 use super::raw::{ObjectOut, json};
 use super::request::{Content, Request, Response};
 use crate::backend::SharedBackend;
-use crate::coordinate::write::{
-    ClientKind, ClientOp, WriteOptions, Written, routing_missing, routing_required, write,
-};
 use crate::coordinate::routing;
+use crate::coordinate::write::{ClientKind, ClientOp, WriteOptions, Written, routing_missing, routing_required, write};
 use crate::error::{ApiError, ApiResult};
 use crate::metadata::block::{self, Level};
 use crate::metadata::resolve;
@@ -130,7 +128,13 @@ fn non_negative(value: Option<i64>, text: &str) -> ApiResult<Option<i64>> {
 }
 
 /// Further checks of one index operation.
-pub fn check_index_op(id: Option<&str>, create: bool, versions: &VersionParams, typed: bool, problems: &mut Vec<String>) -> VersionMatch {
+pub fn check_index_op(
+    id: Option<&str>,
+    create: bool,
+    versions: &VersionParams,
+    typed: bool,
+    problems: &mut Vec<String>,
+) -> VersionMatch {
     if create {
         if versions.kind != VersionKind::Internal {
             problems.push("create operations only support internal versioning. use index instead".to_owned());
@@ -271,7 +275,6 @@ pub struct ParsedUpdate {
     pub if_primary_term: Option<i64>,
 }
 
-
 /// Reads an `_update` body; `doc` and `upsert` keep their bytes.
 pub fn parse_update(body: &Bytes) -> ApiResult<ParsedUpdate> {
     let members = raw_members(body)?;
@@ -306,8 +309,17 @@ pub fn parse_update(body: &Bytes) -> ApiResult<ParsedUpdate> {
                 return Err(ApiError::illegal_argument("cannot execute [update] scripts"));
             }
             other => {
-                let known =
-                    ["doc", "upsert", "doc_as_upsert", "detect_noop", "_source", "if_seq_no", "if_primary_term", "script", "scripted_upsert"];
+                let known = [
+                    "doc",
+                    "upsert",
+                    "doc_as_upsert",
+                    "detect_noop",
+                    "_source",
+                    "if_seq_no",
+                    "if_primary_term",
+                    "script",
+                    "scripted_upsert",
+                ];
                 let hint = match super::router::similar(other, &known).as_slice() {
                     [] => String::new(),
                     [one] => format!(" did you mean [{one}]?"),
@@ -427,7 +439,10 @@ async fn one(
     if typed.is_some() {
         object.field("created", &(result.outcome == WriteOutcome::Created));
     }
-    if updates && wants_get && let Some(get) = &result.get {
+    if updates
+        && wants_get
+        && let Some(get) = &result.get
+    {
         update_get(&mut object, get);
     }
     object.end();
@@ -492,10 +507,7 @@ pub fn write_members(object: &mut ObjectOut<'_>, written: &Written, typed: Optio
     }
     let noop = result.outcome == WriteOutcome::Noop;
     let (total, successful) = if noop { (0, 0) } else { (written.copies, written.successful) };
-    object.field(
-        "_shards",
-        &serde_json::json!({ "total": total, "successful": successful, "failed": 0 }),
-    );
+    object.field("_shards", &serde_json::json!({ "total": total, "successful": successful, "failed": 0 }));
     object.field("_seq_no", &result.seq_no);
     object.field("_primary_term", &result.term);
 }
@@ -594,7 +606,11 @@ fn get_request(request: &Request) -> ApiResult<GetRequest> {
     })
 }
 
-async fn get_one(backend: &SharedBackend, request: &Request, wanted: GetRequest) -> ApiResult<(Arc<IndexMetadata>, GetResult)> {
+async fn get_one(
+    backend: &SharedBackend,
+    request: &Request,
+    wanted: GetRequest,
+) -> ApiResult<(Arc<IndexMetadata>, GetResult)> {
     let state = backend.state();
     let index = resolve::resolve_single(&state, request.param("index").unwrap_or(""), backend.now_ms())?;
     block::check(&state, &index, Level::Read)?;
@@ -720,7 +736,13 @@ pub async fn mget(backend: &SharedBackend, mut request: Request) -> ApiResult<Re
         Default::default();
     let names: Vec<(String, String, String)> = items
         .iter()
-        .map(|i| (i.index.clone().unwrap_or_default(), i.kind.clone().unwrap_or_else(|| "_doc".to_owned()), i.request.id.clone()))
+        .map(|i| {
+            (
+                i.index.clone().unwrap_or_default(),
+                i.kind.clone().unwrap_or_else(|| "_doc".to_owned()),
+                i.request.id.clone(),
+            )
+        })
         .collect();
     for (at, item) in items.into_iter().enumerate() {
         let name = &names[at].0;
@@ -791,7 +813,11 @@ fn parse_mget(request: &Request, body: &Value) -> ApiResult<Vec<MultiGet>> {
                         return Err(ApiError::illegal_argument("ids array element should only contain ids"));
                     }
                     let id = if id.is_null() { String::new() } else { params::text(id) };
-                    items.push(MultiGet { index: index.clone(), kind: kind.clone(), request: GetRequest { id, ..defaults.clone() } });
+                    items.push(MultiGet {
+                        index: index.clone(),
+                        kind: kind.clone(),
+                        request: GetRequest { id, ..defaults.clone() },
+                    });
                 }
             }
             ("docs", Value::Array(docs)) => {
@@ -850,7 +876,9 @@ fn parse_mget_doc(
             "version" | "_version" => versions.version = value.as_i64().or_else(|| value.as_str()?.parse().ok()),
             "version_type" | "_version_type" => versions.kind = VersionKind::parse(&params::text(value))?,
             "fields" => {
-                return Err(ApiError::illegal_argument("Unsupported field [fields] used, expected [stored_fields] instead"));
+                return Err(ApiError::illegal_argument(
+                    "Unsupported field [fields] used, expected [stored_fields] instead",
+                ));
             }
             other => {
                 return Err(params::parse_exception(format!("unknown key [{other}] in multi get item")));

@@ -118,11 +118,16 @@ pub fn parse_time_ns(text: &str, setting: &str) -> ApiResult<i128> {
         let Some(number) = lower.strip_suffix(unit) else { continue };
         let number = number.trim();
         if number.contains('.') {
-            return Err(ApiError::illegal_argument(format!("failed to parse [{text}], fractional time values are not supported")));
+            return Err(ApiError::illegal_argument(format!(
+                "failed to parse [{text}], fractional time values are not supported"
+            )));
         }
         let number: i64 = number.parse().map_err(|_| {
-            ApiError::illegal_argument(format!("failed to parse [{text}]"))
-                .because(ApiError::new(400, "number_format_exception", format!("For input string: \"{number}\"")))
+            ApiError::illegal_argument(format!("failed to parse [{text}]")).because(ApiError::new(
+                400,
+                "number_format_exception",
+                format!("For input string: \"{number}\""),
+            ))
         })?;
         if number < -1 || (number == -1 && unit != "ms") {
             return Err(ApiError::illegal_argument(format!(
@@ -160,7 +165,9 @@ pub fn parse_bytes(text: &str, setting: &str) -> ApiResult<i64> {
         let Some(number) = lower.strip_suffix(unit) else { continue };
         return match number.trim().parse::<f64>() {
             Ok(n) if n >= 0.0 && n * factor < i64::MAX as f64 => Ok((n * factor) as i64),
-            _ => Err(parse_exception(format!("failed to parse setting [{setting}] with value [{text}] as a size in bytes"))),
+            _ => Err(parse_exception(format!(
+                "failed to parse setting [{setting}] with value [{text}] as a size in bytes"
+            ))),
         };
     }
     Err(parse_exception(format!(
@@ -205,7 +212,8 @@ pub fn parse_active_shards(text: &str) -> ApiResult<ActiveShards> {
             Ok(-1) => Ok(ActiveShards::All),
             Ok(n) if n >= 0 => Ok(ActiveShards::Count(n as u32)),
             Ok(_) => Err(ApiError::illegal_argument(
-                "waitForActiveShards must be an integer >= 0 or one of -1/\"all\"/-2/\"index-setting\"".replace("/\"index-setting\"", ""),
+                "waitForActiveShards must be an integer >= 0 or one of -1/\"all\"/-2/\"index-setting\""
+                    .replace("/\"index-setting\"", ""),
             )),
             Err(_) => Err(ApiError::illegal_argument(format!("cannot parse ActiveShardCount[{other}]"))),
         },

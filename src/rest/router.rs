@@ -32,15 +32,7 @@ pub struct Route {
 }
 
 /// Parameters that every route takes. `ignore` is a client-side word that some send.
-const COMMON: &[&str] = &[
-    "pretty",
-    "human",
-    "error_trace",
-    "source",
-    "source_content_type",
-    "filter_path",
-    "format",
-];
+const COMMON: &[&str] = &["pretty", "human", "error_trace", "source", "source_content_type", "filter_path", "format"];
 
 #[derive(Default)]
 struct Node {
@@ -230,9 +222,11 @@ pub fn bare_error(status: u16, text: String) -> ApiError {
 
 fn check_params(request: &Request, route: &Route) -> ApiResult<()> {
     let known = || {
-        COMMON.iter().copied().chain(route.params.iter().flat_map(|group| group.split_ascii_whitespace())).chain(
-            route.path.split('/').filter_map(|s| s.strip_prefix('{')).map(|s| s.trim_end_matches('}')),
-        )
+        COMMON
+            .iter()
+            .copied()
+            .chain(route.params.iter().flat_map(|group| group.split_ascii_whitespace()))
+            .chain(route.path.split('/').filter_map(|s| s.strip_prefix('{')).map(|s| s.trim_end_matches('}')))
     };
     let mut unknown: Vec<&str> =
         request.params.iter().map(|(n, _)| n.as_str()).filter(|n| known().all(|k| k != *n)).collect();

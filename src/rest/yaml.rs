@@ -96,9 +96,6 @@ mod tests {
     #[test]
     fn nests_objects_and_lists() {
         let got = to_yaml(&json!({"a": [{"b": 1, "c": [1, 2]}, "x"], "1": {}, "d": {"e": null}}));
-        assert_eq!(
-            got,
-            "---\na:\n- b: 1\n  c:\n  - 1\n  - 2\n- \"x\"\n\"1\": {}\nd:\n  e: null\n"
-        );
+        assert_eq!(got, "---\na:\n- b: 1\n  c:\n  - 1\n  - 2\n- \"x\"\n\"1\": {}\nd:\n  e: null\n");
     }
 }

@@ -11,11 +11,11 @@ pub mod message;
 pub mod settings;
 pub mod signal;
 
-mod merge;
 mod read;
 mod write;
 
 use std::cell::{Cell, RefCell};
+use std::future::Future;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -176,19 +176,21 @@ impl<I: NodeIo> Shard<I> {
         self.sync_now.raise();
     }
 
-    /// Answers one request. Dropping the future gives a search up; a write that was begun still becomes durable.
+    /// Answers one request. Dropping the future gives a read up; whatever changes the shard runs in a task of its own and
+    /// is finished in any case.
     ///
     /// # Errors
     /// Whatever the request deserves; item errors are inside the answers.
     pub async fn handle(self: &Rc<Self>, request: ShardRequest) -> ApiResult<ShardResponse> {
         if self.closing.get() {
-            return Err(ApiError::new(503, "alias_closed_exception", format!("shard [{}][{}] is closing", self.id.index, self.id.shard)));
+            return Err(self.unavailable("is closing"));
         }
         let answer = match request {
-            ShardRequest::Write(request) => self.write(request).await.map(ShardResponse::Write),
             ShardRequest::Get(requests) => self.get(requests).await.map(ShardResponse::Get),
             ShardRequest::Search(request) => self.search(request).await.map(ShardResponse::Search),
-            ShardRequest::Fetch { context, hits, fetch } => self.fetch(context, &hits, &fetch).await.map(ShardResponse::Fetch),
+            ShardRequest::Fetch { context, hits, fetch } => {
+                self.fetch(context, &hits, &fetch).await.map(ShardResponse::Fetch)
+            }
             ShardRequest::Open { keep_alive_ms } => {
                 self.open_context(keep_alive_ms).await.map(|context| ShardResponse::Opened { context })
             }
@@ -199,18 +201,65 @@ impl<I: NodeIo> Shard<I> {
             ShardRequest::Explain { id, query, now_ms } => {
                 self.explain(&id, &query, now_ms).await.map(ShardResponse::Explain)
             }
-            ShardRequest::Refresh => self.refresh(true).await.map(|()| ShardResponse::Done),
-            ShardRequest::Flush { force, wait_if_ongoing } => {
-                self.flush(force, wait_if_ongoing).await.map(|()| ShardResponse::Done)
-            }
-            ShardRequest::ForceMerge { max_segments, only_expunge_deletes, flush } => {
-                self.force_merge(max_segments, only_expunge_deletes, flush).await.map(|()| ShardResponse::Done)
-            }
             ShardRequest::Stats => Ok(ShardResponse::Stats(Box::new(self.stats()))),
             ShardRequest::Segments => Ok(ShardResponse::Segments(self.segments())),
+            ShardRequest::Write(request) => {
+                let shard = self.clone();
+                let write = async move { shard.write(request).await.map(ShardResponse::Write) };
+                self.undroppable(Lane::Write, write).await
+            }
+            ShardRequest::Refresh => {
+                let shard = self.clone();
+                self.undroppable(
+                    Lane::Background,
+                    async move { shard.refresh(true).await.map(|()| ShardResponse::Done) },
+                )
+                .await
+            }
+            ShardRequest::Flush { force, wait_if_ongoing } => {
+                let shard = self.clone();
+                let flush = async move { shard.flush(force, wait_if_ongoing).await.map(|()| ShardResponse::Done) };
+                self.undroppable(Lane::Background, flush).await
+            }
+            ShardRequest::ForceMerge { max_segments, only_expunge_deletes, flush } => {
+                let shard = self.clone();
+                let merge = async move {
+                    shard.force_merge(max_segments, only_expunge_deletes, flush).await.map(|()| ShardResponse::Done)
+                };
+                self.undroppable(Lane::Background, merge).await
+            }
         };
         self.report_failure();
         answer
+    }
+
+    /// Runs `work` in a task of its own and waits for it: it goes on when the waiting is given up.
+    async fn undroppable<T: 'static>(
+        &self,
+        lane: Lane,
+        work: impl Future<Output = ApiResult<T>> + 'static,
+    ) -> ApiResult<T> {
+        let done = Rc::new((RefCell::new(None), Signal::default()));
+        let result = done.clone();
+        self.io.spawn(
+            lane,
+            Box::pin(async move {
+                let end = Ends(&result.1);
+                *result.0.borrow_mut() = Some(work.await);
+                drop(end);
+            }),
+        );
+        done.1.wait().await;
+        let answer = done.0.borrow_mut().take();
+        answer.unwrap_or_else(|| Err(self.unavailable("stopped while it worked on the request")))
+    }
+
+    fn unavailable(&self, what: &str) -> ApiError {
+        ApiError::new(
+            503,
+            "no_shard_available_action_exception",
+            format!("[{}][{}] {what}", self.id.index, self.id.shard),
+        )
     }
 
     /// Ends the shard's tasks; with `flush` what memory holds is committed first, so that the next start replays nothing.
@@ -222,6 +271,7 @@ impl<I: NodeIo> Shard<I> {
         if self.engine.failure().is_none() {
             // An error is noted by the engine; the translog has everything that was acknowledged.
             let _ = self.engine.sync().await;
+            let _ = self.engine.translog().seal().await;
             if flush && let Err(e) = self.engine.flush(false, self.io.now_ms(), &self.io.pace(None)).await {
                 tracing::warn!(index = %self.id.index, shard = self.id.shard, error = %e, "no flush at close");
             }
@@ -345,7 +395,6 @@ impl<I: NodeIo> Shard<I> {
             if let Some(e) = trouble {
                 tracing::warn!(index = %self.id.index, shard = self.id.shard, error = %e, "upkeep put off");
             }
-            self.start_merges();
         }
         self.report_failure();
     }
@@ -369,6 +418,14 @@ impl<I: NodeIo> Shard<I> {
             return Err(ApiError::new(429, "flush_not_allowed_engine_exception", "already flushing..."));
         }
         self.timed_flush(force).await?;
+        Ok(())
+    }
+
+    async fn force_merge(self: &Rc<Self>, _: Option<u32>, _: bool, flush: bool) -> ApiResult<()> {
+        self.refresh(true).await?;
+        if flush {
+            self.timed_flush(false).await?;
+        }
         Ok(())
     }
 
@@ -459,6 +516,15 @@ impl<I: NodeIo> Shard<I> {
             searchable: true,
         };
         self.engine.segments().into_iter().map(describe).collect()
+    }
+}
+
+/// Raises a signal when a task ends, even by a panic.
+struct Ends<'a>(&'a Signal);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.raise();
     }
 }
 

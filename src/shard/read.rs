@@ -2,9 +2,11 @@
 
 use std::rc::Rc;
 
+use ringdex_engine::mapping::Mapping;
 use ringdex_engine::query::Query;
-use ringdex_engine::search::{self, FetchRequest, FetchedHit, IndexContext, Searcher, TopHit};
+use ringdex_engine::search::{FetchRequest, FetchedHit, IndexContext, Searcher, TopHit, execute, explain, fetch};
 use rustc_hash::FxHashMap;
+use serde_json::{Map, Value};
 
 use crate::backend::CompiledIndex;
 use crate::error::{ApiError, ApiResult};
@@ -36,17 +38,27 @@ pub(super) struct Contexts {
 }
 
 impl Contexts {
-    fn add(&mut self, searcher: Searcher, compiled: CompiledIndex, keep_alive_ms: i64, now_ms: i64, kept: bool) -> ApiResult<u64> {
+    fn add(
+        &mut self,
+        searcher: Searcher,
+        compiled: CompiledIndex,
+        keep_alive_ms: i64,
+        now_ms: i64,
+        kept: bool,
+    ) -> ApiResult<u64> {
         self.expire(now_ms);
         if self.open.len() >= CONTEXTS_MAX {
             return Err(ApiError::new(
                 429,
                 "es_rejected_execution_exception",
-                format!("Trying to create too many scroll contexts. Must be less than or equal to: [{CONTEXTS_MAX}]. This limit can be set by changing the [search.max_open_scroll_context] setting."),
+                format!(
+                    "Trying to create too many scroll contexts. Must be less than or equal to: [{CONTEXTS_MAX}]. This limit can be set by changing the [search.max_open_scroll_context] setting."
+                ),
             ));
         }
         self.next += 1;
-        self.open.insert(self.next, Context { searcher, compiled, keep_alive_ms, expires_ms: now_ms + keep_alive_ms, kept });
+        self.open
+            .insert(self.next, Context { searcher, compiled, keep_alive_ms, expires_ms: now_ms + keep_alive_ms, kept });
         Ok(self.next)
     }
 
@@ -62,10 +74,19 @@ impl Contexts {
         self.open.len()
     }
 
-    fn touch(&mut self, id: u64, now_ms: i64, keep_alive_ms: Option<i64>) -> ApiResult<(Searcher, CompiledIndex, bool)> {
+    fn touch(
+        &mut self,
+        id: u64,
+        now_ms: i64,
+        keep_alive_ms: Option<i64>,
+    ) -> ApiResult<(Searcher, CompiledIndex, bool)> {
         self.expire(now_ms);
         let Some(context) = self.open.get_mut(&id) else {
-            return Err(ApiError::new(404, "search_context_missing_exception", format!("No search context found for id [{id}]")));
+            return Err(ApiError::new(
+                404,
+                "search_context_missing_exception",
+                format!("No search context found for id [{id}]"),
+            ));
         };
         if let Some(ms) = keep_alive_ms {
             context.keep_alive_ms = ms;
@@ -109,8 +130,8 @@ impl<I: NodeIo> Shard<I> {
             None
         } else {
             let compiled = self.compiled.borrow().clone();
-            let source: serde_json::Value = serde_json::from_slice(&document.source).unwrap_or_default();
-            Some(search::stored_fields(&compiled.mapping, &source, &request.stored_fields))
+            let source: Value = serde_json::from_slice(&document.source).unwrap_or_default();
+            Some(stored_fields(&compiled.mapping, &source, &request.stored_fields))
         };
         let mut result = self.found(document, &request.source)?;
         result.fields = stored.filter(|f| !f.is_empty());
@@ -121,8 +142,8 @@ impl<I: NodeIo> Shard<I> {
         let index = self.index.borrow();
         let defaults = IndexContext::default();
         let default_fields = match index.settings.get("index.query.default_field") {
-            Some(serde_json::Value::String(one)) => vec![one.clone()],
-            Some(serde_json::Value::Array(many)) => many.iter().filter_map(|v| v.as_str().map(str::to_owned)).collect(),
+            Some(Value::String(one)) => vec![one.clone()],
+            Some(Value::Array(many)) => many.iter().filter_map(|v| v.as_str().map(str::to_owned)).collect(),
             _ => defaults.default_fields.clone(),
         };
         let number = |key: &str, default: usize| {
@@ -153,7 +174,8 @@ impl<I: NodeIo> Shard<I> {
         let began = self.io.monotonic_ns();
         let (searcher, compiled) = match request.context {
             Some(id) => {
-                let (searcher, compiled, _) = self.contexts.borrow_mut().touch(id, self.io.now_ms(), request.keep_alive_ms)?;
+                let (searcher, compiled, _) =
+                    self.contexts.borrow_mut().touch(id, self.io.now_ms(), request.keep_alive_ms)?;
                 (searcher, compiled)
             }
             None => {
@@ -164,8 +186,9 @@ impl<I: NodeIo> Shard<I> {
         let context = self.context_of(&compiled);
         let deadline = request.deadline_ms.map(|at| began + 1_000_000 * (at - self.io.now_ms()).max(0) as u64);
         let pace = self.io.pace(deadline);
-        let result =
-            search::query(&searcher, &compiled.mapping, &context, &request.query, &pace).await.map_err(|e| self.here(e))?;
+        let result = execute::query(&searcher, &compiled.mapping, &context, &request.query, &pace)
+            .await
+            .map_err(|e| self.here(e))?;
         add(&self.counters.query, 1);
         let queried = self.io.monotonic_ns();
         add(&self.counters.query_ns, queried - began);
@@ -180,7 +203,12 @@ impl<I: NodeIo> Shard<I> {
         Ok(response)
     }
 
-    pub(super) async fn fetch(&self, context: u64, hits: &[TopHit], fetch: &FetchRequest) -> ApiResult<Vec<FetchedHit>> {
+    pub(super) async fn fetch(
+        &self,
+        context: u64,
+        hits: &[TopHit],
+        fetch: &FetchRequest,
+    ) -> ApiResult<Vec<FetchedHit>> {
         let now_ms = self.io.now_ms();
         let (searcher, compiled, kept) = self.contexts.borrow_mut().touch(context, now_ms, None)?;
         if !kept {
@@ -200,7 +228,7 @@ impl<I: NodeIo> Shard<I> {
         let began = self.io.monotonic_ns();
         let context = self.context_of(compiled);
         let pace = self.io.pace(None);
-        let fetched = search::fetch(searcher, &compiled.mapping, &context, hits, fetch, &pace).await;
+        let fetched = fetch::fetch(searcher, &compiled.mapping, &context, fetch, now_ms, hits, &pace).await;
         add(&self.counters.fetch, 1);
         add(&self.counters.fetch_ns, self.io.monotonic_ns() - began);
         fetched.map_err(|e| self.here(e))
@@ -212,10 +240,38 @@ impl<I: NodeIo> Shard<I> {
         self.contexts.borrow_mut().add(searcher, compiled, keep_alive_ms, self.io.now_ms(), true)
     }
 
-    pub(super) async fn explain(self: &Rc<Self>, id: &str, query: &Query, now_ms: i64) -> ApiResult<Option<(bool, serde_json::Value)>> {
+    pub(super) async fn explain(
+        self: &Rc<Self>,
+        id: &str,
+        query: &Query,
+        now_ms: i64,
+    ) -> ApiResult<Option<(bool, Value)>> {
         self.searching().await?;
         let compiled = self.compiled.borrow().clone();
         let context = self.context_of(&compiled);
-        search::explain(&self.engine.searcher(), &compiled.mapping, &context, id, query).map_err(|e| self.here(e))
+        let searcher = self.engine.searcher();
+        let Some(doc) = searcher.find_id(id) else { return Ok(None) };
+        let pace = self.io.pace(None);
+        let explained = explain::explain(&searcher, &compiled.mapping, &context, query, now_ms, doc, &pace).await;
+        let explanation = explained.map_err(|e| self.here(e))?;
+        Ok(Some((explanation.matches, explanation.to_json())))
     }
+}
+
+/// The values of fields that the mapping stores (`"store": true`), taken from the source.
+fn stored_fields(mapping: &Mapping, source: &Value, wanted: &[String]) -> Map<String, Value> {
+    let shown = mapping.to_json();
+    let mut fields = Map::new();
+    for path in wanted {
+        let definition = path.split('.').try_fold(&shown, |at, part| at.get("properties")?.get(part));
+        let stored = definition.and_then(|d| d.get("store")).is_some_and(|s| s == true || s == "true");
+        if stored && let Some(value) = path.split('.').try_fold(source, |at, part| at.get(part)) {
+            let values = match value {
+                Value::Array(values) => values.clone(),
+                one => vec![one.clone()],
+            };
+            fields.insert(path.clone(), Value::Array(values));
+        }
+    }
+    fields
 }

@@ -44,9 +44,9 @@ impl ShardSettings {
             _ => None,
         };
         let time = |key: &str, default: u64| {
-            text(key).and_then(|t| parse_duration_ms(&t)).map_or(Duration::from_millis(default), |ms| {
-                Duration::from_millis(ms.max(0) as u64)
-            })
+            text(key)
+                .and_then(|t| parse_duration_ms(&t))
+                .map_or(Duration::from_millis(default), |ms| Duration::from_millis(ms.max(0) as u64))
         };
         let bytes = |key: &str, default: u64| text(key).and_then(|t| parse_bytes(&t)).unwrap_or(default);
         let refresh = text("index.refresh_interval");
@@ -127,10 +127,19 @@ mod tests {
 
     #[test]
     fn units_are_elasticsearchs() {
-        for (text, want) in [("1s", Some(1_000)), ("250ms", Some(250)), ("-1", Some(-1)), ("1.5m", Some(90_000)), ("5", None), ("x", None)] {
+        for (text, want) in [
+            ("1s", Some(1_000)),
+            ("250ms", Some(250)),
+            ("-1", Some(-1)),
+            ("1.5m", Some(90_000)),
+            ("5", None),
+            ("x", None),
+        ] {
             assert_eq!(parse_duration_ms(text), want, "{text}");
         }
-        for (text, want) in [("512mb", Some(512 << 20)), ("1KB", Some(1024)), ("7", Some(7)), ("-1", None), ("1q", None)] {
+        for (text, want) in
+            [("512mb", Some(512 << 20)), ("1KB", Some(1024)), ("7", Some(7)), ("-1", None), ("1q", None)]
+        {
             assert_eq!(parse_bytes(text), want, "{text}");
         }
     }

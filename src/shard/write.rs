@@ -38,7 +38,11 @@ impl<I: NodeIo> Shard<I> {
         let mut last_seq_no = SeqNo::NONE;
         for op in &request.ops {
             let item = match self.settings.borrow().write_block {
-                Some(block) => Err(ApiError::new(403, "cluster_block_exception", format!("index [{}] blocked by: [FORBIDDEN/8/{block}];", self.id.index))),
+                Some(block) => Err(ApiError::new(
+                    403,
+                    "cluster_block_exception",
+                    format!("index [{}] blocked by: [FORBIDDEN/8/{block}];", self.id.index),
+                )),
                 None => Ok(()),
             };
             let item = match item {
@@ -94,9 +98,13 @@ impl<I: NodeIo> Shard<I> {
     }
 
     fn failed(&self, reason: &str) -> ApiError {
-        ApiError::new(503, "shard_failed_exception", format!("[{}][{}] shard has failed: {reason}", self.id.index, self.id.shard))
-            .with("index", &*self.id.index)
-            .with("shard", self.id.shard.to_string())
+        ApiError::new(
+            503,
+            "shard_failed_exception",
+            format!("[{}][{}] shard has failed: {reason}", self.id.index, self.id.shard),
+        )
+        .with("index", &*self.id.index)
+        .with("shard", self.id.shard.to_string())
     }
 
     async fn write_one(&self, op: &WriteOp, parsed: &mut ParsedDocument) -> ApiResult<Item> {
@@ -175,10 +183,14 @@ impl<I: NodeIo> Shard<I> {
                 (Some(upsert), _) => upsert,
                 (None, Some(doc)) if update.doc_as_upsert => doc,
                 _ => {
-                    return Err(ApiError::new(404, "document_missing_exception", format!("[_doc][{}]: document missing", op.id))
-                        .with("index_uuid", &*self.id.uuid)
-                        .with("shard", self.id.shard.to_string())
-                        .with("index", &*self.id.index));
+                    return Err(ApiError::new(
+                        404,
+                        "document_missing_exception",
+                        format!("[_doc][{}]: document missing", op.id),
+                    )
+                    .with("index_uuid", &*self.id.uuid)
+                    .with("shard", self.id.shard.to_string())
+                    .with("index", &*self.id.index));
                 }
             };
             if op.condition != VersionMatch::Any {
@@ -198,15 +210,17 @@ impl<I: NodeIo> Shard<I> {
                 term: current.term,
                 deleted: false,
             };
-            ringdex_engine::write::plan::plan(&op.id, false, condition_of(op.condition), Some(now)).map_err(|e| self.here(e))?;
+            ringdex_engine::write::plan::plan(&op.id, false, condition_of(op.condition), Some(now))
+                .map_err(|e| self.here(e))?;
         }
-        let mut document: Map<String, Value> = serde_json::from_slice(&current.source)
-            .map_err(|e| ApiError::new(500, "parse_exception", format!("stored source of [{}] is not an object: {e}", op.id)))?;
+        let mut document: Map<String, Value> = serde_json::from_slice(&current.source).map_err(|e| {
+            ApiError::new(500, "parse_exception", format!("stored source of [{}] is not an object: {e}", op.id))
+        })?;
         let changed = match &update.doc {
             None => false,
             Some(doc) => {
-                let changes: Map<String, Value> =
-                    serde_json::from_slice(doc).map_err(|e| ApiError::new(400, "parse_exception", format!("failed to parse doc: {e}")))?;
+                let changes: Map<String, Value> = serde_json::from_slice(doc)
+                    .map_err(|e| ApiError::new(400, "parse_exception", format!("failed to parse doc: {e}")))?;
                 merge_into(&mut document, changes)
             }
         };
@@ -231,14 +245,30 @@ impl<I: NodeIo> Shard<I> {
     }
 
     /// The document an update leaves, if the request asked for it.
-    fn updated_source(&self, update: &UpdateOp, result: &WriteResult, routing: Option<String>, source: &[u8]) -> ApiResult<Option<GetResult>> {
+    fn updated_source(
+        &self,
+        update: &UpdateOp,
+        result: &WriteResult,
+        routing: Option<String>,
+        source: &[u8],
+    ) -> ApiResult<Option<GetResult>> {
         let Some(filter) = &update.source else { return Ok(None) };
-        let document = GetDocument { version: result.version, seq_no: result.seq_no, term: result.term, routing, source: source.to_vec() };
+        let document = GetDocument {
+            version: result.version,
+            seq_no: result.seq_no,
+            term: result.term,
+            routing,
+            source: source.to_vec(),
+        };
         self.found(document, filter).map(Some)
     }
 
     /// A document as an answer shows it.
-    pub(super) fn found(&self, document: GetDocument, filter: &ringdex_engine::search::SourceFilter) -> ApiResult<GetResult> {
+    pub(super) fn found(
+        &self,
+        document: GetDocument,
+        filter: &ringdex_engine::search::SourceFilter,
+    ) -> ApiResult<GetResult> {
         let source = if filter.disabled {
             None
         } else {

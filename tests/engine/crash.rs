@@ -78,7 +78,8 @@ fn nothing_acknowledged_is_lost_in_many_short_lives() {
 #[test]
 fn asynchronous_durability_loses_only_a_suffix() {
     for seed in 0..80u64 {
-        let mut harness = Harness::new(seed, json!({"index.translog.durability": "async", "index.translog.sync_interval": "5s"}));
+        let mut harness =
+            Harness::new(seed, json!({"index.translog.durability": "async", "index.translog.sync_interval": "5s"}));
         harness.open().expect("an empty disk opens");
         let mut dice = Dice(seed);
         let mut written_ms = Vec::new();

@@ -46,7 +46,11 @@ fn writes_stop_at_a_full_disk_and_go_on_when_there_is_space() {
         for n in 0..200u64 {
             let op = put(&format!("d{}", n % 12), json!({"n": n, "text": filler}));
             let ShardResponse::Write(answer) = harness
-                .ask(ShardRequest::Write(WriteRequest { ops: vec![op.clone()], refresh: RefreshPolicy::None, wait_for_sync: None }))
+                .ask(ShardRequest::Write(WriteRequest {
+                    ops: vec![op.clone()],
+                    refresh: RefreshPolicy::None,
+                    wait_for_sync: None,
+                }))
                 .unwrap_or_else(|e| panic!("seed {seed}: a full disk is not a failed shard: {e}"))
             else {
                 panic!("not an answer to a write")

@@ -11,8 +11,8 @@ use ringdex::backend::{CompiledIndex, LocalFuture};
 use ringdex::error::{ApiError, ApiResult};
 use ringdex::io::NodeIo;
 use ringdex::shard::message::{
-    GetRequest, GetResult, RefreshPolicy, SearchShardRequest, ShardId, ShardRequest, ShardResponse, UpdateOp, VersionMatch,
-    WriteKind, WriteOp, WriteOutcome, WriteRequest,
+    GetRequest, GetResult, RefreshPolicy, SearchShardRequest, ShardId, ShardRequest, ShardResponse, UpdateOp,
+    VersionMatch, WriteKind, WriteOp, WriteOutcome, WriteRequest,
 };
 use ringdex::shard::{Shard, ShardOwner, ShardSpec};
 use ringdex::sim::SimWorld;
@@ -103,9 +103,19 @@ impl Harness {
             aliases: BTreeMap::new(),
             primary_terms: vec![1],
         };
-        let owner =
-            Rc::new(Owner { shard: RefCell::default(), index: RefCell::new(Arc::new(index)), failed: RefCell::default() });
-        Harness { world: SimWorld::new(seed), owner, shard: None, acked: BTreeMap::new(), maybe: BTreeMap::new(), settings }
+        let owner = Rc::new(Owner {
+            shard: RefCell::default(),
+            index: RefCell::new(Arc::new(index)),
+            failed: RefCell::default(),
+        });
+        Harness {
+            world: SimWorld::new(seed),
+            owner,
+            shard: None,
+            acked: BTreeMap::new(),
+            maybe: BTreeMap::new(),
+            settings,
+        }
     }
 
     pub fn disk(&self) -> SimDirectory {
@@ -250,7 +260,8 @@ impl Harness {
     pub fn check(&mut self) {
         self.ask(ShardRequest::Refresh).expect("refresh works");
         let searched = self.search_all();
-        let ids: BTreeSet<String> = self.acked.keys().chain(self.maybe.keys()).chain(searched.keys()).cloned().collect();
+        let ids: BTreeSet<String> =
+            self.acked.keys().chain(self.maybe.keys()).chain(searched.keys()).cloned().collect();
         let mut seq_nos = BTreeSet::new();
         for id in ids {
             let got = self.get(&id, true);
@@ -341,14 +352,17 @@ pub fn scenario(harness: &mut Harness, dice: &mut Dice, requests: u64) {
                         2 | 3 => update(&id, json!({"n": n})),
                         4 => match harness.acked.get(&id) {
                             // Sometimes the right condition, sometimes a stale one: then nothing may change.
-                            Some(k) => only_if(put(&id, doc), SeqNo(k.seq_no.0 - dice.roll(2) as i64), harness.term_of(&id)),
+                            Some(k) => {
+                                only_if(put(&id, doc), SeqNo(k.seq_no.0 - dice.roll(2) as i64), harness.term_of(&id))
+                            }
                             None => put(&id, doc),
                         },
                         _ => put(&id, doc),
                     });
                 }
-                let refresh = [RefreshPolicy::None, RefreshPolicy::None, RefreshPolicy::Immediate, RefreshPolicy::WaitFor]
-                    [dice.roll(4) as usize];
+                let refresh =
+                    [RefreshPolicy::None, RefreshPolicy::None, RefreshPolicy::Immediate, RefreshPolicy::WaitFor]
+                        [dice.roll(4) as usize];
                 harness.write(ops, refresh);
             }
         }
@@ -394,6 +408,11 @@ impl Harness {
     pub fn names(&self) -> Vec<String> {
         use ringdex_engine::store::Directory;
         let disk = self.disk();
-        self.world.block_on(async move { disk.list().await }).expect("lists").into_iter().map(|(name, _)| name).collect()
+        self.world
+            .block_on(async move { disk.list().await })
+            .expect("lists")
+            .into_iter()
+            .map(|(name, _)| name)
+            .collect()
     }
 }

@@ -61,7 +61,8 @@ fn one_request(client: &Client, me: usize, n: &mut u64, dice: &mut Dice, history
         }
         2 => {
             let last = history.acked.get(&key).and_then(|h| h.last()).filter(|c| c.n.is_some()).map_or(0, |c| c.seq_no);
-            let term = client.try_ask("GET", &format!("/{index}/_doc/{id}"), None)?.1["_primary_term"].as_u64().unwrap_or(1);
+            let term =
+                client.try_ask("GET", &format!("/{index}/_doc/{id}"), None)?.1["_primary_term"].as_u64().unwrap_or(1);
             let path = format!("/{index}/_doc/{id}?if_seq_no={last}&if_primary_term={term}");
             send(client, history, &key, Some(*n), "PUT", &path, Some(&body))
         }
@@ -95,7 +96,14 @@ fn send(
     }
 }
 
-fn bulk(client: &Client, me: usize, n: &mut u64, dice: &mut Dice, history: &mut History, which: usize) -> Result<(), String> {
+fn bulk(
+    client: &Client,
+    me: usize,
+    n: &mut u64,
+    dice: &mut Dice,
+    history: &mut History,
+    which: usize,
+) -> Result<(), String> {
     let mut lines = String::new();
     let mut sent = Vec::new();
     let first = dice.roll(25);
@@ -154,9 +162,11 @@ fn check(server: &Server, histories: &mut [History], lost_since: Option<Instant>
     for (which, index) in INDICES.iter().enumerate() {
         let (status, stats) = client.ask("GET", &format!("/{index}/_stats?level=shards"), None);
         assert_eq!(status, 200, "{stats}");
-        let max_seq_no = stats["indices"][index]["shards"]["0"][0]["seq_no"]["max_seq_no"].as_i64().expect("max_seq_no");
+        let max_seq_no =
+            stats["indices"][index]["shards"]["0"][0]["seq_no"]["max_seq_no"].as_i64().expect("max_seq_no");
         assert_eq!(client.ask("POST", &format!("/{index}/_refresh"), None).0, 200);
-        let (_, found) = client.ask("POST", &format!("/{index}/_search"), Some(&json!({"size": 10_000, "version": true})));
+        let (_, found) =
+            client.ask("POST", &format!("/{index}/_search"), Some(&json!({"size": 10_000, "version": true})));
         let mut searched: BTreeMap<String, Value> = BTreeMap::new();
         for hit in found["hits"]["hits"].as_array().expect("hits") {
             let id = hit["_id"].as_str().expect("an id").to_owned();
@@ -164,14 +174,19 @@ fn check(server: &Server, histories: &mut [History], lost_since: Option<Instant>
         }
         assert_eq!(found["hits"]["total"]["value"].as_u64(), Some(searched.len() as u64));
         for history in histories.iter_mut() {
-            let keys: Vec<_> = history.acked.keys().chain(history.maybe.keys()).filter(|k| k.0 == which).cloned().collect();
+            let keys: Vec<_> =
+                history.acked.keys().chain(history.maybe.keys()).filter(|k| k.0 == which).cloned().collect();
             for key in keys {
                 checked += 1;
                 let (status, got) = client.ask("GET", &format!("/{index}/_doc/{}", key.1), None);
                 assert!(status == 200 || status == 404, "{got}");
                 let n = got["_source"]["n"].as_u64();
                 let hit = searched.get(&key.1);
-                assert_eq!(hit.map(|h| &h["_source"]), (status == 200).then(|| &got["_source"]), "{key:?}: get and search differ");
+                assert_eq!(
+                    hit.map(|h| &h["_source"]),
+                    (status == 200).then(|| &got["_source"]),
+                    "{key:?}: get and search differ"
+                );
                 let changes = history.acked.entry(key.clone()).or_default();
                 for lost in changes.iter().filter(|c| c.seq_no > max_seq_no) {
                     let allowed = lost_since.is_some_and(|since| lost.at >= since);
@@ -183,7 +198,12 @@ fn check(server: &Server, histories: &mut [History], lost_since: Option<Instant>
                     None => n.is_none(),
                 };
                 let may_be = history.maybe.get(&key).is_some_and(|states| states.contains(&n));
-                assert!(same || may_be, "{key:?}: last {:?}, may be {:?}, found {got}", changes.last(), history.maybe.get(&key));
+                assert!(
+                    same || may_be,
+                    "{key:?}: last {:?}, may be {:?}, found {got}",
+                    changes.last(),
+                    history.maybe.get(&key)
+                );
                 if !same {
                     // What happened without an answer is known now.
                     changes.retain(|c| got["_seq_no"].as_i64().is_some_and(|s| c.seq_no < s));
@@ -238,7 +258,8 @@ fn kill_again_and_again(durability: &str) {
         server.restart();
         let after: usize = histories.iter().flat_map(|h| h.acked.values()).map(Vec::len).sum();
         acknowledged += after - before;
-        let lost_since = (durability == "async").then(|| killed_at.checked_sub(SYNC_INTERVAL + SLACK).unwrap_or(killed_at));
+        let lost_since =
+            (durability == "async").then(|| killed_at.checked_sub(SYNC_INTERVAL + SLACK).unwrap_or(killed_at));
         let checked = check(&server, &mut histories, lost_since);
         assert!(checked > 0);
     }

@@ -93,7 +93,10 @@ impl<'a> Json<'a> {
             Some(b't') => Ok(Next::True),
             Some(b'f') => Ok(Next::False),
             Some(b'n') => Ok(Next::Null),
-            _ => Err(self.unexpected("expected a valid value (number, String, array, object, 'true', 'false' or 'null')")),
+            _ => {
+                Err(self
+                    .unexpected("expected a valid value (number, String, array, object, 'true', 'false' or 'null')"))
+            }
         }
     }
 

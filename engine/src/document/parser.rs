@@ -342,8 +342,7 @@ impl<'a> Parser<'a> {
             FieldType::Keyword => {
                 let text = value.text();
                 // Java counts UTF-16 units.
-                if text.len() > field.ignore_above as usize
-                    && text.encode_utf16().count() > field.ignore_above as usize
+                if text.len() > field.ignore_above as usize && text.encode_utf16().count() > field.ignore_above as usize
                 {
                     return self.ignore(field);
                 }
@@ -370,7 +369,10 @@ impl<'a> Parser<'a> {
             FieldType::Binary => match value {
                 Scalar::Text(_) => {}
                 _ => {
-                    let why = ParseError::new("json_parse_exception", "Current token not VALUE_STRING, can not access as binary");
+                    let why = ParseError::new(
+                        "json_parse_exception",
+                        "Current token not VALUE_STRING, can not access as binary",
+                    );
                     return Err(self.field_error(field, value.text(), why));
                 }
             },

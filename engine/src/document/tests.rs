@@ -55,7 +55,18 @@ fn values_come_in_document_order() {
     check(
         properties.clone(),
         r#"{"n": [1, "2", [3.7, null]], "t": ["abc", "a\nb\u00e9d"], "k": [true, 1.50, null, []], "o": {"x": "false"}}"#,
-        &["n=#1", "n=#2", "n=#3", "t=~abc", "t.raw=abc", "t=~a\nbéd", "_ignored=t.raw", "k=true", "k=1.50", "o.x=#false"],
+        &[
+            "n=#1",
+            "n=#2",
+            "n=#3",
+            "t=~abc",
+            "t.raw=abc",
+            "t=~a\nbéd",
+            "_ignored=t.raw",
+            "k=true",
+            "k=1.50",
+            "o.x=#false",
+        ],
     );
     check(
         properties,
@@ -91,7 +102,11 @@ fn every_type_reads_its_forms() {
         r#"{"g": [{"lat": 41.12, "lon": -71.34}, "41.12,-71.34", [-71.34, 41.12], "POINT (-71.34 41.12)"]}"#,
         &["g=#\"41.1199999647215, -71.34000004269183\""; 4],
     );
-    check(json!({"g": {"type": "geo_point"}}), r#"{"g": [-71.34, 41.12, 5]}"#, &["g=#\"41.1199999647215, -71.34000004269183\""]);
+    check(
+        json!({"g": {"type": "geo_point"}}),
+        r#"{"g": [-71.34, 41.12, 5]}"#,
+        &["g=#\"41.1199999647215, -71.34000004269183\""],
+    );
 }
 
 #[test]
@@ -111,7 +126,9 @@ fn objects_that_are_off_are_not_read_but_checked() {
     let off = json!({"o": {"enabled": false}, "f": {"dynamic": false, "properties": {"k": {"type": "keyword"}}}});
     check(off.clone(), r#"{"o": {"a": {"b": [1, {"c": null}]}}, "f": {"x": {"y": 1}, "k": "v"}}"#, &["f.k=v"]);
     check(off.clone(), r#"{"o": 5, "f": {"x.y": [{}, {"a": 1}, {"a": 2}]}}"#, &[]);
-    for twice in [r#"{"o": {"a": 1, "a": 2}}"#, r#"{"f": {"x": {"y": {"z": 1}, "y": 2}}}"#, r#"{"f": {"k": "1", "k": "2"}}"#] {
+    for twice in
+        [r#"{"o": {"a": 1, "a": 2}}"#, r#"{"f": {"x": {"y": {"z": 1}, "y": 2}}}"#, r#"{"f": {"k": "1", "k": "2"}}"#]
+    {
         let error = refused(&mapping(off.clone()), twice);
         assert_eq!(error.reason, "failed to parse");
         assert!(error.caused_by.unwrap().reason.starts_with("Duplicate field '"), "{twice}");
@@ -133,48 +150,120 @@ fn refusals_have_elasticsearchs_words() {
         assert_eq!(found, cause, "{source}");
     };
     let field = |name: &str, kind: &str, value: &str| {
-        format!("failed to parse field [{name}] of type [{kind}] in document with id '1'. Preview of field's value: '{value}'")
+        format!(
+            "failed to parse field [{name}] of type [{kind}] in document with id '1'. Preview of field's value: '{value}'"
+        )
     };
     let illegal = |why: &str| format!("illegal_argument_exception: {why}");
     check(r#"{"l": "abc"}"#, &field("l", "long", "abc"), &illegal("For input string: \"abc\""));
-    check(r#"{"l": 9223372036854775808}"#, &field("l", "long", "9223372036854775808"), &illegal("Value [9223372036854775808] is out of range for a long"));
+    check(
+        r#"{"l": 9223372036854775808}"#,
+        &field("l", "long", "9223372036854775808"),
+        &illegal("Value [9223372036854775808] is out of range for a long"),
+    );
     check(r#"{"i": "1"}"#, &field("i", "integer", "1"), &illegal("Integer value passed as String"));
     check(r#"{"i": 1.5}"#, &field("i", "integer", "1.5"), &illegal("Value [1.5] has a decimal part"));
-    check(r#"{"l": {"a": 1}}"#, &field("l", "long", "{a=1}"), "json_parse_exception: Current token (START_OBJECT) not numeric, can not use numeric value accessors");
-    check(r#"{"k": {"a": [1]}}"#, &field("k", "keyword", "{a=[1]}"), "illegal_state_exception: Can't get text on a START_OBJECT at 1:7");
-    check(r#"{"d": "x"}"#, &field("d", "date", "x"), &illegal("failed to parse date field [x] with format [strict_date_optional_time||epoch_millis]"));
-    check(r#"{"dn": "1969-01-01"}"#, &field("dn", "date_nanos", "1969-01-01"), &illegal("date[1969-01-01T00:00:00.000000000Z] is before the epoch in 1970 and cannot be stored in nanosecond resolution"));
-    check(r#"{"b": "x"}"#, &field("b", "boolean", "x"), &illegal("Failed to parse value [x] as only [true] or [false] are allowed."));
-    check(r#"{"b": 1}"#, &field("b", "boolean", "1"), "json_parse_exception: Current token (VALUE_NUMBER_INT) not of boolean type");
+    check(
+        r#"{"l": {"a": 1}}"#,
+        &field("l", "long", "{a=1}"),
+        "json_parse_exception: Current token (START_OBJECT) not numeric, can not use numeric value accessors",
+    );
+    check(
+        r#"{"k": {"a": [1]}}"#,
+        &field("k", "keyword", "{a=[1]}"),
+        "illegal_state_exception: Can't get text on a START_OBJECT at 1:7",
+    );
+    check(
+        r#"{"d": "x"}"#,
+        &field("d", "date", "x"),
+        &illegal("failed to parse date field [x] with format [strict_date_optional_time||epoch_millis]"),
+    );
+    check(
+        r#"{"dn": "1969-01-01"}"#,
+        &field("dn", "date_nanos", "1969-01-01"),
+        &illegal(
+            "date[1969-01-01T00:00:00.000000000Z] is before the epoch in 1970 and cannot be stored in nanosecond resolution",
+        ),
+    );
+    check(
+        r#"{"b": "x"}"#,
+        &field("b", "boolean", "x"),
+        &illegal("Failed to parse value [x] as only [true] or [false] are allowed."),
+    );
+    check(
+        r#"{"b": 1}"#,
+        &field("b", "boolean", "1"),
+        "json_parse_exception: Current token (VALUE_NUMBER_INT) not of boolean type",
+    );
     check(r#"{"ip": "x"}"#, &field("ip", "ip", "x"), &illegal("'x' is not an IP string literal."));
-    check(r#"{"fl": 1e39}"#, &field("fl", "float", "1e39"), &illegal("[float] supports only finite values, but got [1e39]"));
-    check(r#"{"g": {"lat": 91, "lon": 0}}"#, &field("g", "geo_point", "{lat=91, lon=0}"), "parse_exception: illegal latitude value [91.0] for g");
+    check(
+        r#"{"fl": 1e39}"#,
+        &field("fl", "float", "1e39"),
+        &illegal("[float] supports only finite values, but got [1e39]"),
+    );
+    check(
+        r#"{"g": {"lat": 91, "lon": 0}}"#,
+        &field("g", "geo_point", "{lat=91, lon=0}"),
+        "parse_exception: illegal latitude value [91.0] for g",
+    );
     check(r#"{"o": 5}"#, "object mapping for [o] tried to parse field [o] as object, but found a concrete value", "");
     check(r#"{"x": 5}"#, "mapping set to strict, dynamic introduction of [x] within [_doc] is not allowed", "");
     check(r#"{"o": {"y": null}}"#, "mapping set to strict, dynamic introduction of [y] within [o] is not allowed", "");
-    check(r#"{"_id": "5"}"#, "Field [_id] is a metadata field and cannot be added inside a document. Use the index API request parameters.", "");
+    check(
+        r#"{"_id": "5"}"#,
+        "Field [_id] is a metadata field and cannot be added inside a document. Use the index API request parameters.",
+        "",
+    );
     check(r#"{"": 1}"#, "failed to parse", &illegal("field name cannot be an empty string"));
-    check(r#"{"a..b": 1}"#, "failed to parse", &illegal("object field starting or ending with a [.] makes object resolution ambiguous: [a..b]"));
+    check(
+        r#"{"a..b": 1}"#,
+        "failed to parse",
+        &illegal("object field starting or ending with a [.] makes object resolution ambiguous: [a..b]"),
+    );
     check(r#"{"a. .b": 1}"#, "failed to parse", &illegal("object field cannot contain only whitespace: ['a. .b']"));
     check(r#"{"al": 1}"#, "failed to parse", &illegal("Cannot write to a field alias [al]."));
-    check(r#"{"k": 1} {"#, "failed to parse", &illegal("Malformed content, found extra data after parsing: START_OBJECT"));
-    check(r#"{"k": tru}"#, "failed to parse", "json_parse_exception: Unrecognized token 'tru': was expecting ('true', 'false' or 'null')");
-    check(r#"{k: 1}"#, "failed to parse", "json_parse_exception: Unexpected character ('k' (code 107)): was expecting double-quote to start field name");
-    check("[1]", "failed to parse", "not_x_content_exception: Compressor detection can only be called on some xcontent bytes or compressed xcontent bytes");
+    check(
+        r#"{"k": 1} {"#,
+        "failed to parse",
+        &illegal("Malformed content, found extra data after parsing: START_OBJECT"),
+    );
+    check(
+        r#"{"k": tru}"#,
+        "failed to parse",
+        "json_parse_exception: Unrecognized token 'tru': was expecting ('true', 'false' or 'null')",
+    );
+    check(
+        r#"{k: 1}"#,
+        "failed to parse",
+        "json_parse_exception: Unexpected character ('k' (code 107)): was expecting double-quote to start field name",
+    );
+    check(
+        "[1]",
+        "failed to parse",
+        "not_x_content_exception: Compressor detection can only be called on some xcontent bytes or compressed xcontent bytes",
+    );
     check("", "failed to parse, document is empty", "");
-    check(r#"{"k": "#, "failed to parse", "json_e_o_f_exception: Unexpected end-of-input: expected a valid value (number, String, array, object, 'true', 'false' or 'null')");
+    check(
+        r#"{"k": "#,
+        "failed to parse",
+        "json_e_o_f_exception: Unexpected end-of-input: expected a valid value (number, String, array, object, 'true', 'false' or 'null')",
+    );
     check(r#"{"k": "a", "k": "b"}"#, "failed to parse", "json_parse_exception: Duplicate field 'k'");
     let immense = refused(&mapping, &format!(r#"{{"k": "{}"}}"#, "a".repeat(32_767)));
     assert_eq!(immense.kind, "illegal_argument_exception");
     assert!(immense.reason.starts_with("Document contains at least one immense term in field=\"k\" (whose UTF8"));
     assert_eq!(immense.caused_by.unwrap().reason, "bytes can be at most 32766 in length; got 32767");
     let below = refused(&mapping, r#"{"o.x.y": 1}"#);
-    assert_eq!(below.reason, "Could not dynamically add mapping for field [o.x.y]. Existing mapping for [o.x] must be of type object but found [keyword].");
+    assert_eq!(
+        below.reason,
+        "Could not dynamically add mapping for field [o.x.y]. Existing mapping for [o.x] must be of type object but found [keyword]."
+    );
 }
 
 #[test]
 fn immense_terms_of_texts_are_told_too() {
-    let mapping = mapping(json!({"w": {"type": "text", "analyzer": "whitespace"}, "k": {"type": "text", "analyzer": "keyword"}}));
+    let mapping =
+        mapping(json!({"w": {"type": "text", "analyzer": "whitespace"}, "k": {"type": "text", "analyzer": "keyword"}}));
     let words = "word ".repeat(10_000);
     let mut out = ParsedDocument::default();
     assert!(parse(&mapping, "1", json!({"w": words}).to_string().as_bytes(), &mut out).is_ok());
@@ -203,8 +292,11 @@ fn dynamic(root: Value, source: &str) -> Value {
 fn unknown_fields_are_mapped_by_their_values() {
     let text = json!({"type": "text", "fields": {"keyword": {"type": "keyword", "ignore_above": 256}}});
     assert_eq!(
-        dynamic(json!({}), r#"{"s": "x", "l": [1, 2], "f": 1.5, "b": true, "d": "2020-01-01", "e": "2020/01/01", "n": null,
-                           "a": [], "o": {"p": {"q": "1"}, "r": {}}, "x.y": 1, "x": {"z": 2.0}}"#),
+        dynamic(
+            json!({}),
+            r#"{"s": "x", "l": [1, 2], "f": 1.5, "b": true, "d": "2020-01-01", "e": "2020/01/01", "n": null,
+                           "a": [], "o": {"p": {"q": "1"}, "r": {}}, "x.y": 1, "x": {"z": 2.0}}"#
+        ),
         json!({
             "b": {"type": "boolean"}, "d": {"type": "date"},
             "e": {"type": "date", "format": "yyyy/MM/dd HH:mm:ss||yyyy/MM/dd||epoch_millis"},
@@ -214,7 +306,10 @@ fn unknown_fields_are_mapped_by_their_values() {
         })
     );
     assert_eq!(
-        dynamic(json!({"numeric_detection": true, "date_detection": false}), r#"{"l": "12", "f": "1.5", "d": "2020-01-01"}"#),
+        dynamic(
+            json!({"numeric_detection": true, "date_detection": false}),
+            r#"{"l": "12", "f": "1.5", "d": "2020-01-01"}"#
+        ),
         json!({"d": text, "f": {"type": "float"}, "l": {"type": "long"}})
     );
     assert_eq!(
@@ -237,14 +332,18 @@ fn templates_decide_first() {
         {"dates": {"match_mapping_type": "date", "mapping": {"type": "date"}}},
         {"rest": {"match_mapping_type": "long", "mapping": {"type": "{dynamic_type}", "index": false}}}
     ]});
-    let shown = dynamic(root, r#"{"a_id": "x", "a": {"location": "1,2"}, "tags": {"k": "v", "n": 5}, "d": "2020/01/01"}"#);
+    let shown =
+        dynamic(root, r#"{"a_id": "x", "a": {"location": "1,2"}, "tags": {"k": "v", "n": 5}, "d": "2020/01/01"}"#);
     let text = json!({"type": "text", "fields": {"keyword": {"type": "keyword", "ignore_above": 256}}});
-    assert_eq!(shown, json!({
-        "a": {"properties": {"location": {"type": "geo_point"}}},
-        "a_id": {"type": "keyword", "copy_to": ["all_a_id"]}, "all_a_id": text,
-        "d": {"type": "date", "format": "yyyy/MM/dd HH:mm:ss||yyyy/MM/dd||epoch_millis"},
-        "tags": {"type": "nested", "properties": {"k": {"type": "keyword"}, "n": {"type": "long", "index": false}}}
-    }));
+    assert_eq!(
+        shown,
+        json!({
+            "a": {"properties": {"location": {"type": "geo_point"}}},
+            "a_id": {"type": "keyword", "copy_to": ["all_a_id"]}, "all_a_id": text,
+            "d": {"type": "date", "format": "yyyy/MM/dd HH:mm:ss||yyyy/MM/dd||epoch_millis"},
+            "tags": {"type": "nested", "properties": {"k": {"type": "keyword"}, "n": {"type": "long", "index": false}}}
+        })
+    );
 }
 
 #[test]

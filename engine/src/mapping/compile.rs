@@ -59,7 +59,10 @@ pub(super) fn check_limits(root: &Root, limits: &Limits) -> Result<(), ParseErro
     fn field(name: &str, field: &Field, limits: &Limits, count: &mut Count) -> Result<(), ParseError> {
         count.total += 1;
         check_name(name, limits)?;
-        field.fields.iter().try_for_each(|(name, inner)| self::check_limits_field(name, inner, limits, &mut count.total))
+        field
+            .fields
+            .iter()
+            .try_for_each(|(name, inner)| self::check_limits_field(name, inner, limits, &mut count.total))
     }
     fn object(inside: &Object, path: &str, depth: usize, limits: &Limits, count: &mut Count) -> Result<(), ParseError> {
         for (name, property) in &inside.properties {
@@ -179,10 +182,7 @@ fn hidden_fields() -> Vec<Arc<FieldMapping>> {
             null_value: None,
         })
     };
-    vec![
-        hidden(IGNORED, "_ignored", ColumnKind::Ordinals),
-        hidden(FIELD_NAMES, "_field_names", ColumnKind::None),
-    ]
+    vec![hidden(IGNORED, "_ignored", ColumnKind::Ordinals), hidden(FIELD_NAMES, "_field_names", ColumnKind::None)]
 }
 
 struct Compiler<'a> {
@@ -413,9 +413,8 @@ impl Compiler<'_> {
 
     fn resolve_aliases(&mut self) -> Result<(), ParseError> {
         for (path, target) in std::mem::take(&mut self.aliases) {
-            let invalid = |why: &str| {
-                refuse(format!("Invalid [path] value [{target}] for field alias [{path}]: {why}"))
-            };
+            let invalid =
+                |why: &str| refuse(format!("Invalid [path] value [{target}] for field alias [{path}]: {why}"));
             if target == path {
                 return invalid("an alias cannot refer to itself.");
             }
@@ -446,9 +445,7 @@ fn number_type(name: &str, field: &Field) -> Option<FieldType> {
         "float" => FieldType::Float,
         "half_float" => FieldType::HalfFloat,
         "boolean" => FieldType::Boolean,
-        "scaled_float" => {
-            FieldType::ScaledFloat { scaling_factor: field.params.get("scaling_factor")?.as_f64()? }
-        }
+        "scaled_float" => FieldType::ScaledFloat { scaling_factor: field.params.get("scaling_factor")?.as_f64()? },
         _ => return None,
     })
 }
@@ -457,7 +454,8 @@ fn number_type(name: &str, field: &Field) -> Option<FieldType> {
 pub(crate) fn is_metadata(name: &str) -> bool {
     matches!(
         name,
-        "_id" | "_index"
+        "_id"
+            | "_index"
             | "_type"
             | "_routing"
             | "_source"

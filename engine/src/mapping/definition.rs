@@ -350,7 +350,12 @@ fn properties(
         Value::Object(entries) => entries,
         Value::Array(items) if items.is_empty() => return Ok(()),
         Value::Null => return Ok(()),
-        _ => return refuse(format!("Expected map for property [properties] on field [{owner}] but got a {}", class(value))),
+        _ => {
+            return refuse(format!(
+                "Expected map for property [properties] on field [{owner}] but got a {}",
+                class(value)
+            ));
+        }
     };
     for (name, definition) in entries {
         let Value::Object(definition) = definition else {
@@ -374,9 +379,7 @@ fn properties(
             target = match entry {
                 Property::Object(object) => &mut object.properties,
                 Property::Field(_) => {
-                    return conflict(format!(
-                        "can't merge a non object mapping [{parent}] with an object mapping"
-                    ));
+                    return conflict(format!("can't merge a non object mapping [{parent}] with an object mapping"));
                 }
             };
         }
@@ -435,20 +438,13 @@ fn property(name: &str, definition: &Map<String, Value>, depth: usize) -> Result
         None => return refuse(format!("No type specified for field [{name}]")),
     };
     match type_name {
-        "object" | "nested" => {
-            Object::parse(name, definition, type_name == "nested", depth).map(Property::Object)
-        }
+        "object" | "nested" => Object::parse(name, definition, type_name == "nested", depth).map(Property::Object),
         _ => Field::parse(name, type_name, definition, false, depth).map(Property::Field),
     }
 }
 
 impl Object {
-    fn parse(
-        name: &str,
-        definition: &Map<String, Value>,
-        nested: bool,
-        depth: usize,
-    ) -> Result<Object, ParseError> {
+    fn parse(name: &str, definition: &Map<String, Value>, nested: bool, depth: usize) -> Result<Object, ParseError> {
         let mut object = Object { nested, ..Object::default() };
         let mut rest = Vec::new();
         for (key, value) in definition {
@@ -469,8 +465,7 @@ impl Object {
     /// `path` ends with a dot, or is empty at the root.
     fn merge(&mut self, update: &Object, name: &str, path: &str) -> Result<(), ParseError> {
         if self.nested != update.nested {
-            let (from, to) =
-                if self.nested { ("nested", "non-nested") } else { ("non-nested", "nested") };
+            let (from, to) = if self.nested { ("nested", "non-nested") } else { ("non-nested", "nested") };
             return conflict(format!("object mapping [{name}] can't be changed from {from} to {to}"));
         }
         if let Some(enabled) = update.enabled
@@ -512,10 +507,9 @@ impl Property {
             (Property::Object(_), Property::Field(_)) => {
                 conflict(format!("can't merge a non object mapping [{path}] with an object mapping"))
             }
-            (Property::Field(old), Property::Object(_)) => conflict(format!(
-                "mapper [{path}] cannot be changed from type [{}] to [ObjectMapper]",
-                old.type_name
-            )),
+            (Property::Field(old), Property::Object(_)) => {
+                conflict(format!("mapper [{path}] cannot be changed from type [{}] to [ObjectMapper]", old.type_name))
+            }
         }
     }
 
@@ -572,7 +566,10 @@ impl Field {
                         if value.as_array().is_some_and(Vec::is_empty) {
                             continue;
                         }
-                        return refuse(format!("expected map for property [fields] on field [{name}] but got a {}", class(value)));
+                        return refuse(format!(
+                            "expected map for property [fields] on field [{name}] but got a {}",
+                            class(value)
+                        ));
                     };
                     for (sub, definition) in entries {
                         if sub.contains('.') || sub.is_empty() {
@@ -581,7 +578,9 @@ impl Field {
                             ));
                         }
                         let Value::Object(definition) = definition else {
-                            return refuse(format!("illegal field [{sub}], only fields can be specified inside fields"));
+                            return refuse(format!(
+                                "illegal field [{sub}], only fields can be specified inside fields"
+                            ));
                         };
                         let Some(type_name) = definition.get("type").and_then(Value::as_str) else {
                             return refuse(format!("no type specified for property [{sub}]"));

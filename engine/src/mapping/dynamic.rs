@@ -173,8 +173,9 @@ impl Template {
 
 // The template's mapping came out of serde_json, which limits its depth.
 fn fill(value: &Value, name: &str, dynamic_type: &str) -> Value {
-    let text =
-        |t: &str| t.replace("{name}", name).replace("{dynamic_type}", dynamic_type).replace("{dynamicType}", dynamic_type);
+    let text = |t: &str| {
+        t.replace("{name}", name).replace("{dynamic_type}", dynamic_type).replace("{dynamicType}", dynamic_type)
+    };
     match value {
         Value::String(t) => text(t).into(),
         Value::Array(items) => items.iter().map(|item| fill(item, name, dynamic_type)).collect(),
@@ -233,12 +234,14 @@ mod tests {
     #[test]
     fn a_template_matches_by_type_name_and_path() {
         let template = |json| Template::parse("t", &json);
-        let ints = template(json!({"match_mapping_type": "long", "match": "i_*", "unmatch": "*_x", "mapping": {}})).unwrap();
+        let ints =
+            template(json!({"match_mapping_type": "long", "match": "i_*", "unmatch": "*_x", "mapping": {}})).unwrap();
         assert!(ints.matches("o.i_a", "i_a", DynamicType::Long));
         assert!(!ints.matches("o.i_a", "i_a", DynamicType::Double));
         assert!(!ints.matches("o.i_x", "i_x", DynamicType::Long));
         assert!(!ints.matches("i_.a", "a", DynamicType::Long));
-        let path = template(json!({"path_match": "o.*", "mapping": {"copy_to": "all_{name}", "type": "{dynamic_type}"}}));
+        let path =
+            template(json!({"path_match": "o.*", "mapping": {"copy_to": "all_{name}", "type": "{dynamic_type}"}}));
         let path = path.unwrap();
         assert!(path.matches("o.i", "i", DynamicType::String));
         assert_eq!(path.mapping_for("i", DynamicType::String), json!({"copy_to": "all_i", "type": "text"}));

@@ -79,7 +79,9 @@ impl FieldMapping {
                 let value = match &*text {
                     "true" => true,
                     "false" | "" => false,
-                    other => return Err(failed(format!("Can't parse boolean value [{other}], expected [true] or [false]"))),
+                    other => {
+                        return Err(failed(format!("Can't parse boolean value [{other}], expected [true] or [false]")));
+                    }
                 };
                 Ok(Encoded::Number(u64::from(value)))
             }
@@ -113,7 +115,9 @@ impl FieldMapping {
                 let double = scalar::parse_double(&text).map_err(failed_parse)?;
                 match scalar::encode_double(&self.kind, double) {
                     Some(sortable) => Ok(Encoded::Number(sortable)),
-                    None => Err(failed(format!("[{}] supports only finite values, but got [{double}]", self.type_name))),
+                    None => {
+                        Err(failed(format!("[{}] supports only finite values, but got [{double}]", self.type_name)))
+                    }
                 }
             }
             FieldType::GeoPoint | FieldType::Binary | FieldType::Opaque(_) => unreachable!("refused above"),
@@ -175,9 +179,7 @@ impl FieldMapping {
                     self.path
                 ),
             )),
-            FieldType::Binary => {
-                Err(Error::request("query_shard_exception", "Binary fields do not support searching"))
-            }
+            FieldType::Binary => Err(Error::request("query_shard_exception", "Binary fields do not support searching")),
             FieldType::Opaque(name) => Err(Error::request(
                 "query_shard_exception",
                 format!("Field [{}] of type [{name}] does not support this kind of search", self.path),
@@ -284,9 +286,8 @@ impl FieldMapping {
             None => own,
         };
         let zone = match time_zone {
-            Some(name) => Zone::parse(name).ok_or_else(|| {
-                Error::request("illegal_argument_exception", format!("Unknown time-zone ID: {name}"))
-            })?,
+            Some(name) => Zone::parse(name)
+                .ok_or_else(|| Error::request("illegal_argument_exception", format!("Unknown time-zone ID: {name}")))?,
             None => Zone::Utc,
         };
         let at = |end: &query::Bound, round_up: bool| -> Result<Option<u64>> {

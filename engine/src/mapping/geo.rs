@@ -84,9 +84,7 @@ pub fn check_z(z: f64, ignore_z_value: bool) -> Result<(), String> {
     if ignore_z_value {
         return Ok(());
     }
-    Err(format!(
-        "Exception parsing coordinates: found Z value [{z:?}] but [ignore_z_value] parameter is [false]"
-    ))
+    Err(format!("Exception parsing coordinates: found Z value [{z:?}] but [ignore_z_value] parameter is [false]"))
 }
 
 fn parse_wkt(text: &str, ignore_z_value: bool) -> Result<Point, String> {
@@ -115,13 +113,18 @@ fn parse_geohash(text: &str) -> Result<Point, String> {
     let (mut lat, mut lon) = ((-90.0, 90.0), (-180.0, 180.0));
     let mut even = true;
     for byte in text.bytes() {
-        let value = ALPHABET.iter().position(|a| *a == byte.to_ascii_lowercase()).ok_or_else(|| {
-            format!("unsupported symbol [{}] in geohash [{text}]", char::from(byte).escape_default())
-        })?;
+        let value = ALPHABET
+            .iter()
+            .position(|a| *a == byte.to_ascii_lowercase())
+            .ok_or_else(|| format!("unsupported symbol [{}] in geohash [{text}]", char::from(byte).escape_default()))?;
         for bit in (0..5).rev() {
             let range = if even { &mut lon } else { &mut lat };
             let middle: f64 = (range.0 + range.1) / 2.0;
-            if value >> bit & 1 == 1 { range.0 = middle } else { range.1 = middle }
+            if value >> bit & 1 == 1 {
+                range.0 = middle
+            } else {
+                range.1 = middle
+            }
             even = !even;
         }
     }
@@ -147,7 +150,9 @@ mod tests {
         for bad in ["", "41.12", "a,b", "1,2,3,4", "POINT", "POINT (1)", "point (1 2", "nan,1", "drma!"] {
             assert!(parse(bad, true).is_err(), "{bad}");
         }
-        assert!(Point { lat: 91.0, lon: 0.0 }.checked("location").unwrap_err().contains("illegal latitude value [91.0]"));
+        assert!(
+            Point { lat: 91.0, lon: 0.0 }.checked("location").unwrap_err().contains("illegal latitude value [91.0]")
+        );
     }
 
     proptest! {

@@ -19,16 +19,13 @@ pub fn parse(text: &str) -> Option<[u8; 16]> {
 /// # Errors
 /// What is wrong, in Elasticsearch's words.
 pub fn parse_cidr(text: &str) -> Result<RangeInclusive<[u8; 16]>, String> {
-    let (address, prefix) =
-        text.split_once('/').ok_or_else(|| format!("Expected [ip/prefix] but was [{text}]"))?;
+    let (address, prefix) = text.split_once('/').ok_or_else(|| format!("Expected [ip/prefix] but was [{text}]"))?;
     let bytes = parse(address).ok_or_else(|| format!("'{address}' is not an IP string literal."))?;
     let is_v4 = !address.contains(':');
     let bits_max: u32 = if is_v4 { 32 } else { 128 };
-    let prefix: u32 = prefix
-        .parse()
-        .ok()
-        .filter(|p| *p <= bits_max)
-        .ok_or_else(|| format!("Illegal prefix length [{prefix}] in [{text}]. Must be 0-32 for IPv4 ranges, 0-128 for IPv6 ranges"))?;
+    let prefix: u32 = prefix.parse().ok().filter(|p| *p <= bits_max).ok_or_else(|| {
+        format!("Illegal prefix length [{prefix}] in [{text}]. Must be 0-32 for IPv4 ranges, 0-128 for IPv6 ranges")
+    })?;
     let host_bits = bits_max - prefix;
     let mask = 1u128.checked_shl(host_bits).map_or(u128::MAX, |bit| bit - 1);
     let value = u128::from_be_bytes(bytes);

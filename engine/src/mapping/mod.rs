@@ -131,10 +131,7 @@ impl FieldType {
     /// Floating point, scaled ones included.
     #[must_use]
     pub fn is_float(&self) -> bool {
-        matches!(
-            self,
-            FieldType::Double | FieldType::Float | FieldType::HalfFloat | FieldType::ScaledFloat { .. }
-        )
+        matches!(self, FieldType::Double | FieldType::Float | FieldType::HalfFloat | FieldType::ScaledFloat { .. })
     }
 
     /// `date` and `date_nanos`.

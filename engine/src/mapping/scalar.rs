@@ -78,7 +78,11 @@ pub fn encode_number(field: &FieldMapping, value: Scalar<'_>) -> Result<Option<u
             let double = parse_double(text)?;
             match encode_double(kind, double) {
                 Some(sortable) => Ok(Some(sortable)),
-                None => illegal(format!("[{}] supports only finite values, but got [{}]", field.type_name, java_double(double))),
+                None => illegal(format!(
+                    "[{}] supports only finite values, but got [{}]",
+                    field.type_name,
+                    java_double(double)
+                )),
             }
         }
         other => unreachable!("{other:?} has no number column"),
@@ -249,9 +253,8 @@ fn encode_unsigned(text: &str) -> Result<u64, ParseError> {
     match parse_decimal(text.trim()) {
         None => not_a_number(text),
         Some(decimal) if decimal.fraction => illegal(format!("Value [{text}] has a decimal part")),
-        Some(decimal) => u64::try_from(decimal.integral).or_else(|_| {
-            illegal(format!("Value [{text}] is out of range for unsigned long"))
-        }),
+        Some(decimal) => u64::try_from(decimal.integral)
+            .or_else(|_| illegal(format!("Value [{text}] is out of range for unsigned long"))),
     }
 }
 
@@ -262,9 +265,7 @@ pub fn encode_boolean(value: Scalar<'_>) -> Result<bool, ParseError> {
         Scalar::Bool(b) => Ok(b),
         Scalar::Text("true") => Ok(true),
         Scalar::Text("false" | "") => Ok(false),
-        Scalar::Text(text) => {
-            illegal(format!("Failed to parse value [{text}] as only [true] or [false] are allowed."))
-        }
+        Scalar::Text(text) => illegal(format!("Failed to parse value [{text}] as only [true] or [false] are allowed.")),
         Scalar::Number(text) => {
             let token = if text.contains(['.', 'e', 'E']) { "VALUE_NUMBER_FLOAT" } else { "VALUE_NUMBER_INT" };
             Err(ParseError::new("json_parse_exception", format!("Current token ({token}) not of boolean type")))
@@ -290,9 +291,11 @@ fn encode_date(field: &FieldMapping, value: Scalar<'_>) -> Result<u64, ParseErro
 pub(super) fn encode_instant(kind: &FieldType, moment: Instant) -> Result<u64, String> {
     let shown = || {
         let mut text = String::new();
-        super::date::DateFormat::new("strict_date_optional_time_nanos")
-            .expect("a known format")
-            .print(moment, &super::date::Zone::Utc, &mut text);
+        super::date::DateFormat::new("strict_date_optional_time_nanos").expect("a known format").print(
+            moment,
+            &super::date::Zone::Utc,
+            &mut text,
+        );
         text
     };
     if *kind == FieldType::Date {

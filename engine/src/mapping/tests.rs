@@ -92,18 +92,39 @@ fn wrong_mappings_are_refused_in_elasticsearchs_words() {
     check(json!({"type": "strin"}), parsing, "No handler for type [strin] declared on field [f]");
     check(json!({}), parsing, "No type specified for field [f]");
     check(json!({"type": "long", "foo": 1}), parsing, "unknown parameter [foo] on mapper [f] of type [long]");
-    check(json!({"type": "text", "foo": {"a": 1}}), parsing, "Mapping definition for [f] has unsupported parameters:  [foo : {a=1}]");
-    check(json!({"type": "object", "foo": 1}), parsing, "Mapping definition for [f] has unsupported parameters:  [foo : 1]");
+    check(
+        json!({"type": "text", "foo": {"a": 1}}),
+        parsing,
+        "Mapping definition for [f] has unsupported parameters:  [foo : {a=1}]",
+    );
+    check(
+        json!({"type": "object", "foo": 1}),
+        parsing,
+        "Mapping definition for [f] has unsupported parameters:  [foo : 1]",
+    );
     check(json!({"type": "text", "analyzer": "nope"}), parsing, "analyzer [nope] not found for field [f]");
     check(json!({"type": "keyword", "normalizer": "nope"}), parsing, "normalizer [nope] not found for field [f]");
     check(json!({"type": "scaled_float"}), parsing, "Field [scaling_factor] is required");
-    check(json!({"type": "alias", "path": "g"}), parsing,
-          "Invalid [path] value [g] for field alias [f]: an alias must refer to an existing field in the mappings.");
-    check(json!({"type": "date", "format": "yyyy-qq"}), parsing,
-          "Error parsing [format] on field [f]: Invalid format: [yyyy-qq]: Unknown pattern letter: q");
-    check(json!({"type": "long", "null_value": "x"}), parsing,
-          "Error parsing [null_value] on field [f]: For input string: \"x\"");
-    check(json!({"type": "text", "fields": {"a": {"type": "nested"}}}), parsing, "Type [nested] cannot be used in multi field");
+    check(
+        json!({"type": "alias", "path": "g"}),
+        parsing,
+        "Invalid [path] value [g] for field alias [f]: an alias must refer to an existing field in the mappings.",
+    );
+    check(
+        json!({"type": "date", "format": "yyyy-qq"}),
+        parsing,
+        "Error parsing [format] on field [f]: Invalid format: [yyyy-qq]: Unknown pattern letter: q",
+    );
+    check(
+        json!({"type": "long", "null_value": "x"}),
+        parsing,
+        "Error parsing [null_value] on field [f]: For input string: \"x\"",
+    );
+    check(
+        json!({"type": "text", "fields": {"a": {"type": "nested"}}}),
+        parsing,
+        "Type [nested] cannot be used in multi field",
+    );
     let error = refused(json!({"foo": [1, "a"], "properties": {}}));
     assert_eq!(error.reason, "Root mapping definition has unsupported parameters:  [foo : [1, a]]");
     assert_eq!(refused(json!({"properties": {"": {"type": "long"}}})).reason, "field name cannot be an empty string");
@@ -114,7 +135,8 @@ fn wrong_mappings_are_refused_in_elasticsearchs_words() {
 
 #[test]
 fn merging_adds_and_keeps_ids() {
-    let before = mapping(json!({"properties": {"b": {"type": "long"}, "o": {"properties": {"x": {"type": "keyword"}}}}}));
+    let before =
+        mapping(json!({"properties": {"b": {"type": "long"}, "o": {"properties": {"x": {"type": "keyword"}}}}}));
     let update = json!({"dynamic": "false", "properties": {
         "a": {"type": "text"}, "b": {"type": "long", "fields": {"k": {"type": "keyword"}}, "coerce": false},
         "o": {"properties": {"y": {"type": "date"}}}, "al": {"type": "alias", "path": "o.y"}
@@ -149,16 +171,30 @@ fn conflicting_merges_are_refused() {
     };
     let illegal = "illegal_argument_exception";
     check(json!({"l": {"type": "text"}}), illegal, "mapper [l] cannot be changed from type [long] to [text]");
-    check(json!({"o": {"properties": {"x": {"type": "ip"}}}}), illegal, "mapper [o.x] cannot be changed from type [keyword] to [ip]");
+    check(
+        json!({"o": {"properties": {"x": {"type": "ip"}}}}),
+        illegal,
+        "mapper [o.x] cannot be changed from type [keyword] to [ip]",
+    );
     check(json!({"l": {"properties": {}}}), illegal, "mapper [l] cannot be changed from type [long] to [ObjectMapper]");
     check(json!({"o": {"type": "long"}}), illegal, "can't merge a non object mapping [o] with an object mapping");
     check(json!({"n": {"type": "object"}}), illegal, "object mapping [n] can't be changed from nested to non-nested");
-    check(json!({"l": {"type": "long", "index": false, "doc_values": false}}), illegal,
-          "Mapper for [l] conflicts with existing mapper:\n\tCannot update parameter [index] from [true] to [false]\n\t\
-           Cannot update parameter [doc_values] from [true] to [false]");
-    check(json!({"t": {"type": "text", "analyzer": "simple"}}), illegal,
-          "Mapper for [t] conflicts with existing mapper:\n\tCannot update parameter [analyzer] from [default] to [simple]");
-    check(json!({"o": {"enabled": false}}), "mapper_exception", "the [enabled] parameter can't be updated for the object mapping [o]");
+    check(
+        json!({"l": {"type": "long", "index": false, "doc_values": false}}),
+        illegal,
+        "Mapper for [l] conflicts with existing mapper:\n\tCannot update parameter [index] from [true] to [false]\n\t\
+           Cannot update parameter [doc_values] from [true] to [false]",
+    );
+    check(
+        json!({"t": {"type": "text", "analyzer": "simple"}}),
+        illegal,
+        "Mapper for [t] conflicts with existing mapper:\n\tCannot update parameter [analyzer] from [default] to [simple]",
+    );
+    check(
+        json!({"o": {"enabled": false}}),
+        "mapper_exception",
+        "the [enabled] parameter can't be updated for the object mapping [o]",
+    );
     // Norms may go, but segments go on having them.
     let after = before.merge(&json!({"properties": {"t": {"type": "text", "norms": false}}}), &registry()).unwrap();
     assert!(after.field("t").unwrap().spec.norms && !after.field("t").unwrap().in_field_names);
@@ -168,8 +204,12 @@ fn conflicting_merges_are_refused() {
 #[test]
 fn limits_are_kept() {
     let limited = |json: Value, limits: Limits| Mapping::parse_with(&json, &registry(), &limits).unwrap_err().reason;
-    let fields: serde_json::Map<String, Value> = (0..1001).map(|i| (format!("f{i}"), json!({"type": "long"}))).collect();
-    assert_eq!(limited(json!({"properties": fields}), Limits::default()), "Limit of total fields [1000] has been exceeded");
+    let fields: serde_json::Map<String, Value> =
+        (0..1001).map(|i| (format!("f{i}"), json!({"type": "long"}))).collect();
+    assert_eq!(
+        limited(json!({"properties": fields}), Limits::default()),
+        "Limit of total fields [1000] has been exceeded"
+    );
     let deep = "a.".repeat(20) + "b";
     assert_eq!(
         limited(json!({"properties": {deep: {"type": "long"}}}), Limits::default()),
@@ -178,7 +218,10 @@ fn limits_are_kept() {
     let fits = "a.".repeat(19) + "b";
     assert!(Mapping::parse(&json!({"properties": {fits: {"type": "long"}}}), &registry()).is_ok());
     assert_eq!(
-        limited(json!({"properties": {"abcd": {"type": "long"}}}), Limits { field_name_length: 3, ..Limits::default() }),
+        limited(
+            json!({"properties": {"abcd": {"type": "long"}}}),
+            Limits { field_name_length: 3, ..Limits::default() }
+        ),
         "Field name [abcd] is longer than the limit of [3] characters"
     );
     assert!(refused(json!({"properties": {"a.".repeat(5000) + "b": {"type": "long"}}})).reason.contains("deeper"));
@@ -205,12 +248,18 @@ fn terms_are_what_the_index_has() {
         term(json!({"type": "byte"}), query::Value::Int(300)).unwrap_err(),
         "failed to create query: Value [300] is out of range for a byte"
     );
-    assert_eq!(term(json!({"type": "float"}), query::Value::Float(0.1)).unwrap(), Encoded::Number(number::from_f32(0.1)));
+    assert_eq!(
+        term(json!({"type": "float"}), query::Value::Float(0.1)).unwrap(),
+        Encoded::Number(number::from_f32(0.1))
+    );
     assert_eq!(
         term(json!({"type": "scaled_float", "scaling_factor": 100}), query::Value::Float(1.234)).unwrap(),
         Encoded::Number(number::from_i64(123))
     );
-    assert_eq!(term(json!({"type": "unsigned_long"}), query::Value::UInt(u64::MAX)).unwrap(), Encoded::Number(u64::MAX));
+    assert_eq!(
+        term(json!({"type": "unsigned_long"}), query::Value::UInt(u64::MAX)).unwrap(),
+        Encoded::Number(u64::MAX)
+    );
     assert_eq!(term(json!({"type": "unsigned_long"}), query::Value::Int(-1)).unwrap(), Encoded::Nothing);
     assert_eq!(term(json!({"type": "boolean"}), query::Value::Bool(true)).unwrap(), Encoded::Number(1));
     assert_eq!(
@@ -218,7 +267,10 @@ fn terms_are_what_the_index_has() {
         "failed to create query: Can't parse boolean value [x], expected [true] or [false]"
     );
     assert_eq!(term(json!({"type": "keyword"}), query::Value::Int(7)).unwrap(), Encoded::Term(b"7".to_vec()));
-    assert_eq!(term(json!({"type": "keyword", "normalizer": "lower"}), text("AB c")).unwrap(), Encoded::Term(b"ab c".to_vec()));
+    assert_eq!(
+        term(json!({"type": "keyword", "normalizer": "lower"}), text("AB c")).unwrap(),
+        Encoded::Term(b"ab c".to_vec())
+    );
     let Encoded::Terms(range) = term(json!({"type": "ip"}), text("10.0.0.0/30")).unwrap() else { panic!() };
     assert_eq!(&range.end()[12..], [10, 0, 0, 3]);
     assert_eq!(
@@ -258,7 +310,10 @@ fn ranges_have_inclusive_ends() {
     assert_eq!(longs(Some((Int(5), true)), Some((Int(4), true))), RangeBounds::Nothing);
     assert_eq!(longs(Some((Float(1e30), true)), None), RangeBounds::Nothing);
     assert_eq!(longs(Some((Float(-1e30), true)), Some((Int(0), true))), encoded(i64::MIN, 0));
-    assert_eq!(range(json!({"type": "byte"}), None, Some((Int(1000), true))), RangeBounds::Numbers(0..=number::from_i64(127)));
+    assert_eq!(
+        range(json!({"type": "byte"}), None, Some((Int(1000), true))),
+        RangeBounds::Numbers(0..=number::from_i64(127))
+    );
     let scaled = json!({"type": "scaled_float", "scaling_factor": 10});
     assert_eq!(range(scaled, Some((Float(1.25), true)), Some((Float(1.5), false))), encoded(13, 14));
     let floats = range(json!({"type": "float"}), Some((Float(0.1), false)), Some((Float(1e300), true)));
@@ -275,7 +330,10 @@ fn ranges_have_inclusive_ends() {
         range(json!({"type": "keyword"}), Some((text("a"), true)), Some((text("b"), false))),
         RangeBounds::Terms(Bound::Included(b"a".to_vec()), Bound::Excluded(b"b".to_vec()))
     );
-    assert_eq!(range(json!({"type": "keyword"}), Some((text("a"), true)), Some((text("a"), false))), RangeBounds::Nothing);
+    assert_eq!(
+        range(json!({"type": "keyword"}), Some((text("a"), true)), Some((text("a"), false))),
+        RangeBounds::Nothing
+    );
 }
 
 #[test]
@@ -285,7 +343,10 @@ fn values_are_shown_as_written() {
     };
     assert_eq!(shown(json!({"type": "date"}), number::from_i64(NOW), None), json!("2020-02-29T13:14:15.678Z"));
     assert_eq!(shown(json!({"type": "date"}), number::from_i64(NOW), Some("yyyy")), json!("2020"));
-    assert_eq!(shown(json!({"type": "date_nanos"}), number::from_i64(1), None), json!("1970-01-01T00:00:00.000000001Z"));
+    assert_eq!(
+        shown(json!({"type": "date_nanos"}), number::from_i64(1), None),
+        json!("1970-01-01T00:00:00.000000001Z")
+    );
     assert_eq!(shown(json!({"type": "boolean"}), 1, None), json!(true));
     assert_eq!(shown(json!({"type": "half_float"}), number::from_f16_bits(0x3c00), None), json!(1.0));
     assert_eq!(shown(json!({"type": "scaled_float", "scaling_factor": 100}), number::from_i64(123), None), json!(1.23));

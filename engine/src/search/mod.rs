@@ -21,9 +21,9 @@ mod phrase;
 pub mod query_string;
 pub mod regexp;
 pub mod simple_query_string;
-pub mod source_filter;
 mod sink;
 mod sort;
+pub mod source_filter;
 mod synonym;
 mod weight;
 
@@ -56,6 +56,18 @@ pub struct SegmentView {
 pub struct Searcher {
     /// In order of creation.
     pub segments: Arc<Vec<SegmentView>>,
+}
+
+impl Searcher {
+    /// The live document with this `_id`.
+    #[must_use]
+    pub fn find_id(&self, id: &str) -> Option<DocAddress> {
+        self.segments.iter().enumerate().rev().find_map(|(segment, view)| {
+            let doc = view.reader.lookup_id(id.as_bytes())?;
+            let live = view.live.as_ref().is_none_or(|live| live.is_live(doc));
+            live.then_some(DocAddress { segment: segment as u32, doc })
+        })
+    }
 }
 
 /// A document of a searcher: segment position and document.

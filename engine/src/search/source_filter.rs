@@ -227,7 +227,8 @@ mod tests {
 
     #[test]
     fn paths_keep_and_drop() {
-        let source = r#"{"a": 1.50, "b": {"c": [1,  2], "d": {"e": null}}, "l": [{"x": 1, "y": 2}, 5, {"y": 3}], "é\n": {}}"#;
+        let source =
+            r#"{"a": 1.50, "b": {"c": [1,  2], "d": {"e": null}}, "l": [{"x": 1, "y": 2}, 5, {"y": 3}], "é\n": {}}"#;
         let check = |includes: &[&str], excludes: &[&str], expected: &str| {
             assert_eq!(filtered(source, includes, excludes), expected, "{includes:?} {excludes:?}");
         };

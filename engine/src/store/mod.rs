@@ -12,11 +12,11 @@ use std::sync::Arc;
 
 use crate::error::Result;
 
+pub mod bitpack;
 #[cfg(test)]
 mod conformance;
 #[cfg(feature = "glommio")]
 pub mod dma;
-pub mod bitpack;
 pub mod sim;
 
 /// Offsets and lengths of [`File::write_at`] are multiples of this (direct I/O).

@@ -53,8 +53,7 @@ pub async fn create(backend: &SharedBackend, mut request: Request) -> ApiResult<
         Some(index) => wait_for_active(backend, index, active, timeout).await?,
         None => false,
     };
-    let mut response =
-        Response::ok(json!({ "acknowledged": true, "shards_acknowledged": started, "index": name }));
+    let mut response = Response::ok(json!({ "acknowledged": true, "shards_acknowledged": started, "index": name }));
     response.headers = headers;
     Ok(response)
 }
@@ -77,9 +76,7 @@ pub async fn wait_for_active(
     let needed = copies_needed(index, active)?;
     let start = backend.monotonic_ns();
     loop {
-        let enough = (0..index.number_of_shards).all(|shard| {
-            active_copies(backend, &shard_id(index, shard)) >= needed
-        });
+        let enough = (0..index.number_of_shards).all(|shard| active_copies(backend, &shard_id(index, shard)) >= needed);
         if enough {
             return Ok(true);
         }

@@ -1,7 +1,7 @@
 //! Date math: `now-1d/d`, `2020-01-01||+1M/M`.
 
-use super::calendar::{DAY, Instant, Zone, civil_from_days, day_of_week, days_from_civil, days_in_month};
 use super::DateFormat;
+use super::calendar::{DAY, Instant, Zone, civil_from_days, day_of_week, days_from_civil, days_in_month};
 
 /// Evaluates a date expression. `round_up` is what `gt` and `lte` ask for: a rounding goes to the last millisecond
 /// of its unit, and a time of day that is left out becomes the last of the day.

@@ -20,11 +20,27 @@ pub struct Pattern {
 #[derive(Clone, Debug, PartialEq)]
 enum Item {
     Literal(char),
-    Number { field: Field, min: u8, max: u8, reserve: u8, sign: Sign },
+    Number {
+        field: Field,
+        min: u8,
+        max: u8,
+        reserve: u8,
+        sign: Sign,
+    },
     /// Digits of a fraction of a second. `point` is read and written before them.
-    Fraction { min: u8, max: u8, point: bool },
-    Text { field: TextField, full: bool },
-    Offset { style: OffsetStyle, zero: &'static str },
+    Fraction {
+        min: u8,
+        max: u8,
+        point: bool,
+    },
+    Text {
+        field: TextField,
+        full: bool,
+    },
+    Offset {
+        style: OffsetStyle,
+        zero: &'static str,
+    },
     ZoneId,
     Optional(Vec<Item>),
 }
@@ -283,9 +299,8 @@ fn compile(chars: &[char], at: &mut usize, depth: usize) -> Result<Vec<Item>, St
 
 fn letter(c: char, count: usize) -> Result<Item, String> {
     let too_many = || Err(format!("Too many pattern letters: {c}"));
-    let number = |field, min: usize, max, sign| {
-        Ok(Item::Number { field, min: min.min(19) as u8, max, reserve: 0, sign })
-    };
+    let number =
+        |field, min: usize, max, sign| Ok(Item::Number { field, min: min.min(19) as u8, max, reserve: 0, sign });
     let year = |field| match count {
         4 => number(field, 4, 19, Sign::ExceedsPad),
         1..4 => number(field, count, 19, Sign::Normal),
