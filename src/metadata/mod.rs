@@ -3,6 +3,7 @@
 pub mod alias;
 pub mod block;
 pub mod create;
+pub mod mapping;
 pub mod name;
 pub mod resolve;
 pub mod settings;

@@ -1,6 +1,12 @@
 //! Indices: their life, mappings, settings, aliases, templates, upkeep.
 
+pub mod alias;
 pub mod lifecycle;
+pub mod mapping;
+pub mod settings;
+pub mod stats;
+pub mod template;
+pub mod upkeep;
 
 use serde_json::{Value, json};
 

@@ -1,0 +1,43 @@
+//! Changing mappings.
+
+use std::sync::Arc;
+
+use ringdex_engine::analysis::AnalyzerRegistry;
+use ringdex_engine::mapping::Mapping;
+use ringdex_net::cluster::state::{ClusterState, IndexMetadata};
+use serde_json::{Value, json};
+
+use super::settings;
+use crate::error::{ApiError, ApiResult};
+
+/// Merges a mapping into an index; `None` when it adds nothing. Conflicts are refused in Elasticsearch's words.
+pub fn put(index: &IndexMetadata, update: &Value) -> ApiResult<Option<IndexMetadata>> {
+    let registry = AnalyzerRegistry::new(&settings::analysis(&index.settings)).map_err(ApiError::from)?;
+    let known = Mapping::parse(&index.mapping, &registry).map_err(ApiError::from)?;
+    let merged = known.merge(update, &registry).map_err(ApiError::from)?.to_json();
+    let merged = if merged.is_null() { json!({}) } else { merged };
+    if merged == index.mapping {
+        return Ok(None);
+    }
+    let mut next = index.clone();
+    next.mapping = merged;
+    next.mapping_version += 1;
+    Ok(Some(next))
+}
+
+/// Merges a mapping into several indices of a state, all or none. An index that is gone, or is another one of the same
+/// name by now, is `index_not_found_exception`.
+pub fn put_all(state: &ClusterState, indices: &[(String, String)], update: &Value) -> ApiResult<Option<ClusterState>> {
+    let mut next: Option<ClusterState> = None;
+    for (name, uuid) in indices {
+        let index = state
+            .indices
+            .get(name)
+            .filter(|i| i.uuid == *uuid)
+            .ok_or_else(|| ApiError::index_not_found(name))?;
+        if let Some(changed) = put(index, update)? {
+            next.get_or_insert_with(|| state.clone()).indices.insert(name.clone(), Arc::new(changed));
+        }
+    }
+    Ok(next)
+}
