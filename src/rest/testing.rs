@@ -1,1 +1,480 @@
+//! A node in memory for tests of the REST layer: shards are maps, searches find everything.
 
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, HashMap};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use ringdex_engine::analysis::AnalyzerRegistry;
+use ringdex_engine::ids::{PrimaryTerm, SeqNo, Version};
+use ringdex_engine::mapping::Mapping;
+use ringdex_engine::search::{DocAddress, FetchedHit, QueryResult, TopHit};
+use ringdex_net::cluster::state::{ClusterState, IndexMetadata};
+use serde_json::{Value, json};
+
+use super::http::Rendered;
+use super::request::{Body, Method, Request};
+use super::router::handle;
+use crate::backend::{Backend, CompiledIndex, LocalFuture, NodeInfo, ShardHealth, SharedBackend, StateUpdate};
+use crate::config::Config;
+use crate::error::{ApiError, ApiResult};
+use crate::metadata::settings;
+use crate::shard::message::*;
+
+#[derive(Clone)]
+struct Doc {
+    version: u64,
+    seq_no: i64,
+    source: Option<Bytes>,
+    routing: Option<String>,
+}
+
+#[derive(Default)]
+struct NaiveShard {
+    docs: BTreeMap<String, Doc>,
+    next_seq_no: i64,
+}
+
+pub struct FakeNode {
+    state: RefCell<Arc<ClusterState>>,
+    shards: RefCell<HashMap<ShardId, NaiveShard>>,
+    clock_ms: Cell<i64>,
+    random: Cell<u64>,
+    node: NodeInfo,
+    config: Config,
+}
+
+impl FakeNode {
+    pub fn new() -> SharedBackend {
+        let state = ClusterState {
+            cluster_name: "test".into(),
+            cluster_uuid: "uuuuuuuuuuuuuuuuuuuuuu".into(),
+            ..ClusterState::default()
+        };
+        let node = NodeInfo { name: "n1".into(), id: "nodeid".into(), host: "127.0.0.1".into(), cores: 1, ..NodeInfo::default() };
+        Rc::new(FakeNode {
+            state: RefCell::new(Arc::new(state)),
+            shards: RefCell::default(),
+            clock_ms: Cell::new(1_600_000_000_000),
+            random: Cell::new(7),
+            node,
+            config: Config {
+                data: "/nowhere".into(),
+                http: ([127, 0, 0, 1], 9200).into(),
+                cores: vec![0],
+                memory: 1 << 30,
+                name: "n1".into(),
+                cluster_name: "test".into(),
+                path_repo: Vec::new(),
+                attributes: Vec::new(),
+                max_content_length: 100 << 20,
+                other: Vec::new(),
+            },
+        })
+    }
+}
+
+impl NaiveShard {
+    fn write(&mut self, op: WriteOp) -> Result<WriteResult, ApiError> {
+        let known = self.docs.get(&op.id).cloned();
+        let live = known.as_ref().filter(|d| d.source.is_some());
+        let current = known.as_ref().map_or(0, |d| d.version);
+        let conflict = |why: String| {
+            Err(ApiError::new(409, "version_conflict_engine_exception", format!("[{}]: version conflict, {why}", op.id)))
+        };
+        let version = match op.condition {
+            VersionMatch::Any => current + 1,
+            VersionMatch::SeqNo(s, t) => match live {
+                Some(d) if d.seq_no == s.0 && t.0 == 1 => current + 1,
+                _ => return conflict(format!("required seqNo [{s}], primary term [{t}]. but no document was found")),
+            },
+            VersionMatch::Internal(v) if v.0 != current => {
+                return conflict(format!("current version [{current}] is different than the one provided [{v}]"));
+            }
+            VersionMatch::Internal(_) => current + 1,
+            VersionMatch::External(v) if known.is_some() && v.0 <= current => {
+                return conflict(format!("current version [{current}] is higher or equal to the one provided [{v}]"));
+            }
+            VersionMatch::ExternalGte(v) if known.is_some() && v.0 < current => {
+                return conflict(format!("current version [{current}] is higher than the one provided [{v}]"));
+            }
+            VersionMatch::External(v) | VersionMatch::ExternalGte(v) => v.0,
+        };
+        let (source, outcome) = match op.kind {
+            WriteKind::Index { create: true, .. } if live.is_some() => {
+                return conflict(format!("document already exists (current version [{current}])"));
+            }
+            WriteKind::Index { source, .. } => {
+                (Some(source), if live.is_some() { WriteOutcome::Updated } else { WriteOutcome::Created })
+            }
+            WriteKind::Delete => (None, if live.is_some() { WriteOutcome::Deleted } else { WriteOutcome::NotFound }),
+            WriteKind::Update(update) => match live {
+                Some(doc) => {
+                    let mut merged: Value = serde_json::from_slice(doc.source.as_ref().unwrap()).unwrap();
+                    let before = merged.clone();
+                    crate::metadata::value::merge(&mut merged, &serde_json::from_slice(&update.doc.unwrap()).unwrap());
+                    if merged == before && update.detect_noop {
+                        return Ok(result(WriteOutcome::Noop, doc.version, doc.seq_no));
+                    }
+                    (Some(serde_json::to_vec(&merged).unwrap().into()), WriteOutcome::Updated)
+                }
+                None => {
+                    let source = if update.doc_as_upsert { update.doc } else { update.upsert };
+                    let Some(source) = source else {
+                        return Err(ApiError::new(404, "document_missing_exception", format!("[_doc][{}]: document missing", op.id)));
+                    };
+                    (Some(source), WriteOutcome::Created)
+                }
+            },
+        };
+        let seq_no = self.next_seq_no;
+        self.next_seq_no += 1;
+        self.docs.insert(op.id, Doc { version, seq_no, source, routing: op.routing });
+        Ok(result(outcome, version, seq_no))
+    }
+
+    fn get(&self, wanted: &GetRequest) -> Result<GetResult, ApiError> {
+        let Some(doc) = self.docs.get(&wanted.id).filter(|d| d.source.is_some()) else { return Ok(GetResult::default()) };
+        if let VersionMatch::Internal(v) = wanted.version
+            && v.0 != doc.version
+        {
+            return Err(ApiError::new(409, "version_conflict_engine_exception", "version conflict"));
+        }
+        Ok(GetResult {
+            found: true,
+            version: Version(doc.version),
+            seq_no: SeqNo(doc.seq_no),
+            term: PrimaryTerm(1),
+            routing: doc.routing.clone(),
+            source: doc.source.clone().filter(|_| !wanted.source.disabled),
+            fields: None,
+        })
+    }
+
+    fn live(&self) -> Vec<(&String, &Doc)> {
+        self.docs.iter().filter(|(_, d)| d.source.is_some()).collect()
+    }
+
+    fn fetch(&self, at: u32) -> FetchedHit {
+        let (id, doc) = self.live()[at as usize];
+        FetchedHit { id: id.clone(), source: doc.source.as_ref().map(|s| s.to_vec()), ..FetchedHit::default() }
+    }
+}
+
+fn result(outcome: WriteOutcome, version: u64, seq_no: i64) -> WriteResult {
+    WriteResult { outcome, version: Version(version), seq_no: SeqNo(seq_no), term: PrimaryTerm(1), get: None }
+}
+
+impl Backend for FakeNode {
+    fn state(&self) -> Arc<ClusterState> {
+        self.state.borrow().clone()
+    }
+
+    fn update_state(&self, _source: &str, update: StateUpdate) -> LocalFuture<'_, ApiResult<Arc<ClusterState>>> {
+        let current = self.state();
+        let answer = update(&current).map(|next| match next {
+            Some(mut next) => {
+                next.version = current.version + 1;
+                let next = Arc::new(next);
+                *self.state.borrow_mut() = next.clone();
+                self.shards.borrow_mut().retain(|id, _| next.indices.get(&*id.index).is_some_and(|i| i.uuid == *id.uuid));
+                next
+            }
+            None => current,
+        });
+        Box::pin(async move { answer })
+    }
+
+    fn shard(&self, shard: &ShardId, request: ShardRequest) -> LocalFuture<'_, ApiResult<ShardResponse>> {
+        let mut shards = self.shards.borrow_mut();
+        let naive = shards.entry(shard.clone()).or_default();
+        let answer = match request {
+            ShardRequest::Write(write) => {
+                let items = write.ops.into_iter().map(|op| naive.write(op)).collect();
+                ShardResponse::Write(WriteResponse { items, forced_refresh: write.refresh == RefreshPolicy::Immediate })
+            }
+            ShardRequest::Get(wanted) => ShardResponse::Get(wanted.iter().map(|w| naive.get(w)).collect()),
+            ShardRequest::Search(search) => {
+                let live = naive.live().len();
+                let hits: Vec<TopHit> = (0..live.min(search.query.top))
+                    .map(|doc| TopHit { doc: DocAddress { segment: 0, doc: doc as u32 }, score: 1.0, sort: Vec::new() })
+                    .collect();
+                let fetched = match &search.fetch {
+                    Some((from, _)) => hits.iter().skip(*from).map(|h| naive.fetch(h.doc.doc)).collect(),
+                    None => Vec::new(),
+                };
+                ShardResponse::Search(SearchShardResponse {
+                    result: QueryResult { hits, total: live as u64, total_exact: true, max_score: Some(1.0), ..QueryResult::default() },
+                    fetched,
+                    context: 1,
+                })
+            }
+            ShardRequest::Fetch { hits, .. } => ShardResponse::Fetch(hits.iter().map(|h| naive.fetch(h.doc.doc)).collect()),
+            ShardRequest::Stats => ShardResponse::Stats(Box::new(ShardStats {
+                docs_count: naive.live().len() as u64,
+                ..ShardStats::default()
+            })),
+            ShardRequest::Segments => ShardResponse::Segments(Vec::new()),
+            ShardRequest::Open { .. } => ShardResponse::Opened { context: 1 },
+            _ => ShardResponse::Done,
+        };
+        Box::pin(async move { Ok(answer) })
+    }
+
+    fn compiled(&self, index: &IndexMetadata) -> ApiResult<CompiledIndex> {
+        let analyzers = AnalyzerRegistry::new(&settings::analysis(&index.settings))?;
+        let mapping = Mapping::parse(&index.mapping, &analyzers)?;
+        Ok(CompiledIndex { mapping: Arc::new(mapping), analyzers: Arc::new(analyzers) })
+    }
+
+    fn now_ms(&self) -> i64 {
+        self.clock_ms.get()
+    }
+
+    fn monotonic_ns(&self) -> u64 {
+        self.clock_ms.get() as u64 * 1_000_000
+    }
+
+    fn random(&self) -> u64 {
+        // SplitMix64
+        let x = self.random.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
+        self.random.set(x);
+        let z = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn sleep_ms(&self, ms: u64) -> LocalFuture<'static, ()> {
+        self.clock_ms.set(self.clock_ms.get() + ms as i64);
+        Box::pin(async {})
+    }
+
+    fn node(&self) -> &NodeInfo {
+        &self.node
+    }
+
+    fn config(&self) -> &Config {
+        &self.config
+    }
+
+    fn node_stats(&self) -> LocalFuture<'_, Value> {
+        Box::pin(async { json!({}) })
+    }
+
+    fn metrics_text(&self) -> LocalFuture<'_, String> {
+        Box::pin(async { String::new() })
+    }
+
+    fn shard_health(&self, shard: &ShardId) -> ShardHealth {
+        match self.state.borrow().indices.get(&*shard.index) {
+            Some(index) if index.open => ShardHealth::Started,
+            _ => ShardHealth::Missing,
+        }
+    }
+}
+
+/// One exchange: `METHOD /path?query` and a body (empty = none).
+pub fn call_raw(node: &SharedBackend, line: &str, body: &str, headers: &[(&str, &str)]) -> Rendered {
+    let (method, uri) = line.split_once(' ').expect("METHOD /path");
+    let (path, query) = uri.split_once('?').unwrap_or((uri, ""));
+    let mut all: Vec<(String, String)> = headers.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
+    if !body.is_empty() && !headers.iter().any(|(n, _)| *n == "content-type") {
+        all.push(("content-type".into(), "application/json".into()));
+    }
+    let request = Request {
+        method: match method {
+            "GET" => Method::Get,
+            "HEAD" => Method::Head,
+            "POST" => Method::Post,
+            "PUT" => Method::Put,
+            "DELETE" => Method::Delete,
+            "OPTIONS" => Method::Options,
+            other => panic!("{other}"),
+        },
+        segments: path.split('/').filter(|s| !s.is_empty()).map(str::to_owned).collect(),
+        path: path.to_owned(),
+        params: query
+            .split('&')
+            .filter(|p| !p.is_empty())
+            .map(|p| p.split_once('=').map_or((p.to_owned(), String::new()), |(n, v)| (n.to_owned(), v.to_owned())))
+            .collect(),
+        headers: all,
+        body: Body::Full(Bytes::copy_from_slice(body.as_bytes())),
+    };
+    futures_lite::future::block_on(handle(node, request))
+}
+
+/// The same, with status and JSON.
+pub fn call(node: &SharedBackend, line: &str, body: &str) -> (u16, Value) {
+    let rendered = call_raw(node, line, body, &[]);
+    let value = serde_json::from_slice(&rendered.body).unwrap_or(Value::Null);
+    (rendered.status, value)
+}
+
+mod tests {
+    use super::*;
+
+    #[test]
+    fn documents_live_and_die() {
+        let node = FakeNode::new();
+        let (status, made) = call(&node, "PUT /w/_doc/1", "{\"a\": 1.0}");
+        assert_eq!(status, 201, "{made}");
+        assert_eq!(made["_version"], 1);
+        assert_eq!(made["result"], "created");
+        assert_eq!(made["_shards"], json!({"total": 2, "successful": 1, "failed": 0}));
+        let (_, got) = call(&node, "GET /w/_doc/1", "");
+        assert_eq!(got["_type"], "_doc");
+        assert_eq!(got["found"], true);
+        let raw = call_raw(&node, "GET /w/_doc/1", "", &[]);
+        assert!(std::str::from_utf8(&raw.body).unwrap().ends_with("\"_source\":{\"a\": 1.0}}"));
+        assert_eq!(call_raw(&node, "GET /w/_source/1", "", &[]).body, "{\"a\": 1.0}");
+        assert_eq!(call(&node, "PUT /w/_create/1", "{}").0, 409);
+        assert_eq!(call(&node, "POST /w/_update/1", "{\"doc\":{\"b\":1}}").1["_version"], 2);
+        assert_eq!(call(&node, "POST /w/_update/1", "{\"doc\":{\"b\":1}}").1["result"], "noop");
+        assert_eq!(call(&node, "HEAD /w/_doc/1", "").0, 200);
+        assert_eq!(call(&node, "DELETE /w/_doc/1", "").1["result"], "deleted");
+        assert_eq!(call(&node, "DELETE /w/_doc/1", "").0, 404);
+        assert_eq!(call(&node, "GET /w/_doc/1", "").0, 404);
+        assert_eq!(call(&node, "GET /nope/_doc/1", "").1["error"]["type"], "index_not_found_exception");
+    }
+
+    #[test]
+    fn versions_are_checked() {
+        let node = FakeNode::new();
+        let (status, error) = call(&node, "PUT /w/_doc/1?version=1", "{}");
+        assert_eq!(status, 400);
+        assert_eq!(error["error"]["reason"], "Validation Failed: 1: internal versioning can not be used for optimistic concurrency control. Please use `if_seq_no` and `if_primary_term` instead;");
+        assert_eq!(call(&node, "PUT /w/_doc/1?version=5&version_type=external", "{}").1["_version"], 5);
+        assert_eq!(call(&node, "PUT /w/_doc/1?version=5&version_type=external", "{}").0, 409);
+        assert_eq!(call(&node, "PUT /w/_doc/1?version=5&version_type=external_gte", "{}").0, 200);
+        for bad in ["9223372036854775808", "-1", "1.5"] {
+            assert_eq!(call(&node, &format!("PUT /w/_doc/1?version_type=external&version={bad}"), "{}").0, 400);
+        }
+        assert_eq!(call(&node, "PUT /w/_doc/1?version=9223372036854775807&version_type=external", "{}").0, 200);
+        // The shape of the seeds: types, and versions that are compared.
+        assert_eq!(call(&node, "PUT /s/blog/1", "{}").1["created"], true);
+        let (status, answer) = call(&node, "PUT /s/blog/1?version=1", "{}");
+        assert_eq!((status, &answer["_type"], &answer["_version"]), (200, &json!("blog"), &json!(2)));
+        assert_eq!(call(&node, "PUT /s/blog/1?version=1", "{}").0, 409);
+    }
+
+    #[test]
+    fn bulk_keeps_order_and_tells_errors_apart() {
+        let node = FakeNode::new();
+        let body = "{\"index\":{\"_id\":\"1\"}}\n{\"a\":1}\n{\"create\":{\"_id\":\"1\"}}\n{}\n{\"delete\":{\"_id\":\"9\"}}\n{\"index\":{\"_id\":\"\"}}\n{}\n{\"update\":{\"_id\":\"1\"}}\n{\"doc\":{\"a\":2}}\n";
+        let (status, answer) = call(&node, "POST /b/_bulk", body);
+        assert_eq!(status, 200);
+        assert_eq!(answer["errors"], true);
+        let statuses: Vec<i64> = answer["items"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|i| i.as_object().unwrap().values().next().unwrap()["status"].as_i64().unwrap())
+            .collect();
+        assert_eq!(statuses, vec![201, 409, 404, 400, 200]);
+        assert_eq!(answer["items"][3]["index"]["error"]["reason"], "if _id is specified it must not be empty");
+    }
+
+    #[test]
+    fn requests_are_refused_as_elasticsearch_does() {
+        let node = FakeNode::new();
+        let (status, error) = call(&node, "PUT /w/_doc/1?rutting=x", "{}");
+        assert_eq!(status, 400);
+        assert_eq!(
+            error["error"]["reason"],
+            "request [/w/_doc/1] contains unrecognized parameter: [rutting] -> did you mean [routing]?"
+        );
+        let (status, error) = call(&node, "GET /a/b/c/d/e/f/g/h/i", "");
+        assert_eq!(status, 400);
+        assert_eq!(error["error"], "no handler found for uri [/a/b/c/d/e/f/g/h/i] and method [GET]");
+        let answer = call_raw(&node, "PUT /_bulk/x/y/z", "", &[]);
+        assert_eq!(answer.status, 400);
+        let answer = call_raw(&node, "DELETE /_aliases", "", &[]);
+        assert_eq!(answer.status, 404); // an index may not be called so: it is looked up and not found
+        let answer = call_raw(&node, "PATCHLESS /x".replace("PATCHLESS", "DELETE").as_str(), "", &[]);
+        assert_eq!(answer.status, 404);
+        let answer = call_raw(&node, "DELETE /_mget", "", &[]);
+        assert!(answer.status >= 400);
+        let answer = call_raw(&node, "PUT /w/_update/1", "{}", &[]);
+        assert_eq!(answer.status, 405);
+        assert!(answer.headers.contains(&("Allow".into(), "POST".into())), "{:?}", answer.headers);
+        let answer = call_raw(&node, "PUT /w/_doc/1", "{}", &[("content-type", "text/plain")]);
+        assert_eq!(answer.status, 406);
+        assert_eq!(answer.body, "{\"error\":\"Content-Type header [text/plain] is not supported\",\"status\":406}");
+        let answer = call_raw(&node, "GET /", "", &[("x-opaque-id", "me")]);
+        assert!(answer.headers.contains(&("X-Opaque-Id".into(), "me".into())));
+        assert!(answer.headers.contains(&("X-Elastic-Product".into(), "Elasticsearch".into())));
+    }
+
+    #[test]
+    fn indices_are_created_shown_and_deleted() {
+        let node = FakeNode::new();
+        let (status, made) = call(
+            &node,
+            "PUT /i",
+            r#"{"settings":{"number_of_shards":3,"index":{"refresh_interval":"5s"}},"mappings":{"properties":{"f":{"type":"keyword"}}},"aliases":{"a":{"routing":"b"}}}"#,
+        );
+        assert_eq!(status, 200, "{made}");
+        assert_eq!(made, json!({"acknowledged": true, "shards_acknowledged": true, "index": "i"}));
+        let (_, shown) = call(&node, "GET /i", "");
+        assert_eq!(shown["i"]["settings"]["index"]["number_of_shards"], "3");
+        assert_eq!(shown["i"]["settings"]["index"]["refresh_interval"], "5s");
+        assert_eq!(shown["i"]["mappings"]["properties"]["f"]["type"], "keyword");
+        assert_eq!(shown["i"]["aliases"], json!({"a": {"index_routing": "b", "search_routing": "b"}}));
+        assert_eq!(call(&node, "PUT /i", "").1["error"]["type"], "resource_already_exists_exception");
+        assert_eq!(call(&node, "PUT /i/_mapping", r#"{"properties":{"g":{"type":"long"}}}"#).0, 200);
+        let (status, error) = call(&node, "PUT /i/_mapping", r#"{"properties":{"g":{"type":"text"}}}"#);
+        assert_eq!(status, 400);
+        assert_eq!(error["error"]["reason"], "mapper [g] cannot be changed from type [long] to [text]");
+        let (status, error) = call(&node, "PUT /i/_settings", r#"{"index.number_of_shards":9}"#);
+        assert_eq!(status, 400);
+        assert!(error["error"]["reason"].as_str().unwrap().starts_with("Can't update non dynamic settings [[index.number_of_shards]]"), "{error}");
+        assert_eq!(call(&node, "PUT /i/_settings", r#"{"number_of_replicas":0}"#).0, 200);
+        assert_eq!(call(&node, "GET /i/_settings", "").1["i"]["settings"]["index"]["number_of_replicas"], "0");
+        assert_eq!(call(&node, "DELETE /a", "").0, 400);
+        assert_eq!(call(&node, "DELETE /i", "").0, 200);
+        assert_eq!(call(&node, "GET /i", "").0, 404);
+    }
+
+    #[test]
+    fn templates_shape_new_indices() {
+        let node = FakeNode::new();
+        let (status, answer) = call(&node, "PUT /_template/t", r#"{"index_patterns":["l-*"],"settings":{"number_of_shards":2},"aliases":{"all":{}}}"#);
+        assert_eq!(status, 200, "{answer}");
+        call(&node, "PUT /l-1/_doc/1", "{}");
+        let (_, shown) = call(&node, "GET /l-1", "");
+        assert_eq!(shown["l-1"]["settings"]["index"]["number_of_shards"], "2");
+        assert_eq!(shown["l-1"]["aliases"], json!({"all": {}}));
+        assert_eq!(call(&node, "PUT /_component_template/c", r#"{"template":{"mappings":{"properties":{"x":{"type":"long"}}}}}"#).0, 200);
+        let (status, answer) = call(&node, "PUT /_index_template/it", r#"{"index_patterns":["l-*"],"priority":5,"composed_of":["c"],"template":{"settings":{"number_of_shards":4}}}"#);
+        assert_eq!(status, 200, "{answer}");
+        call(&node, "PUT /l-2", "");
+        let (_, shown) = call(&node, "GET /l-2", "");
+        assert_eq!(shown["l-2"]["settings"]["index"]["number_of_shards"], "4");
+        assert_eq!(shown["l-2"]["mappings"]["properties"]["x"]["type"], "long");
+        assert_eq!(shown["l-2"]["aliases"], json!({}));
+        let (_, answer) = call(&node, "POST /_index_template/_simulate_index/l-3", "");
+        assert_eq!(answer["template"]["settings"]["index"]["number_of_shards"], "4");
+        assert_eq!(answer["overlapping"][0]["name"], "t");
+        assert_eq!(call(&node, "DELETE /_component_template/c", "").0, 400);
+    }
+
+    #[test]
+    fn alias_names_may_be_excluded() {
+        let node = FakeNode::new();
+        call(&node, "PUT /i", r#"{"aliases":{"ta1":{},"ta2":{},"tb1":{},"t":{}}}"#);
+        let names = |text: &str| {
+            let (status, answer) = call(&node, &format!("GET /_alias/{text}"), "");
+            let names: Vec<String> =
+                answer["i"]["aliases"].as_object().map(|m| m.keys().cloned().collect()).unwrap_or_default();
+            (status, names.join(","), answer["error"].as_str().unwrap_or("").to_owned())
+        };
+        assert_eq!(names("ta*,tb1"), (200, "ta1,ta2,tb1".into(), String::new()));
+        assert_eq!(names("tb1,ta*,-ta1"), (200, "ta2,tb1".into(), String::new()));
+        assert_eq!(names("ta1,tb1,-ta*"), (200, "tb1".into(), String::new()));
+        assert_eq!(names("-ta1,ta*,-ta2"), (404, "ta1".into(), "alias [-ta1] missing".into()));
+        assert_eq!(names("ta1,tb1,-ta*,-tb1"), (200, String::new(), String::new()));
+        assert_eq!(names("nope"), (404, String::new(), "alias [nope] missing".into()));
+    }
+}
