@@ -3,18 +3,45 @@
 use std::sync::Arc;
 
 use ringdex_engine::analysis::AnalyzerRegistry;
-use ringdex_engine::mapping::Mapping;
+use ringdex_engine::mapping::{Limits, Mapping};
 use ringdex_net::cluster::state::{ClusterState, IndexMetadata};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::settings;
 use crate::error::{ApiError, ApiResult};
 
+/// For mappings that have been accepted before.
+pub const NO_LIMITS: Limits = Limits {
+    total_fields: usize::MAX,
+    depth: usize::MAX,
+    field_name_length: usize::MAX,
+    nested_fields: usize::MAX,
+};
+
+/// `index.mapping.*` of an index's settings.
+#[must_use]
+pub fn limits(settings: &Map<String, Value>) -> Limits {
+    let mut limits = Limits::default();
+    for (name, limit) in [
+        ("total_fields", &mut limits.total_fields),
+        ("depth", &mut limits.depth),
+        ("field_name_length", &mut limits.field_name_length),
+        ("nested_fields", &mut limits.nested_fields),
+    ] {
+        let value = settings.get(&format!("index.mapping.{name}.limit")).and_then(Value::as_str);
+        if let Some(value) = value.and_then(|v| v.parse::<u64>().ok()) {
+            *limit = usize::try_from(value).unwrap_or(usize::MAX);
+        }
+    }
+    limits
+}
+
 /// Merges a mapping into an index; `None` when it adds nothing. Conflicts are refused in Elasticsearch's words.
 pub fn put(index: &IndexMetadata, update: &Value) -> ApiResult<Option<IndexMetadata>> {
     let registry = AnalyzerRegistry::new(&settings::analysis(&index.settings)).map_err(ApiError::from)?;
-    let known = Mapping::parse(&index.mapping, &registry).map_err(ApiError::from)?;
-    let merged = known.merge(update, &registry).map_err(ApiError::from)?.to_json();
+    // What is there already was accepted under the limits of its time.
+    let known = Mapping::parse_with(&index.mapping, &registry, &NO_LIMITS).map_err(ApiError::from)?;
+    let merged = known.merge_with(update, &registry, &limits(&index.settings)).map_err(ApiError::from)?.to_json();
     let merged = if merged.is_null() { json!({}) } else { merged };
     if merged == index.mapping {
         return Ok(None);

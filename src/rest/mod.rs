@@ -13,6 +13,7 @@ pub mod request;
 pub mod root;
 pub mod router;
 pub mod routes;
+// pub mod search; wired in with the query DSL
 #[cfg(test)]
 mod testing;
 pub mod yaml;
