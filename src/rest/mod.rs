@@ -1,11 +1,13 @@
 //! The REST API: requests in, answers out; no sockets here.
 
 pub mod bulk;
+pub mod cluster;
 pub mod document;
 pub mod filter;
 pub mod http;
 pub mod indices;
 pub mod ndjson;
+pub mod nodes;
 pub mod params;
 pub mod pretty;
 pub mod raw;

@@ -2,7 +2,7 @@
 
 use super::request::Method::{Delete, Get, Post, Put};
 use super::router::Route;
-use super::{bulk, document, indices, root};
+use super::{bulk, cluster, document, indices, nodes, root};
 
 /// Parameters of APIs that take index expressions.
 const INDICES: &str = "ignore_unavailable allow_no_indices expand_wildcards ignore_throttled";
@@ -41,6 +41,7 @@ pub fn all() -> Vec<Route> {
     routes.extend(root_routes());
     routes.extend(document_routes());
     routes.extend(index_routes());
+    routes.extend(cluster_routes());
     routes
 }
 
@@ -84,7 +85,7 @@ fn document_routes() -> Vec<Route> {
 }
 
 fn index_routes() -> Vec<Route> {
-    use indices::{alias, lifecycle, mapping, settings, stats, template, upkeep};
+    use indices::{alias, analyze, lifecycle, mapping, rollover, settings, stats, template, upkeep};
     const TYPED: &str = "include_type_name";
     const TEMPLATE: &str = "create cause order flat_settings";
     const STATS: &str = "metric completion_fields fielddata_fields fields groups level types \
@@ -173,6 +174,11 @@ fn index_routes() -> Vec<Route> {
         route!([Post] "/{index}/_upgrade", upkeep::upgrade, [INDICES, "wait_for_completion only_ancient_segments"]),
         route!([Get] "/_upgrade", upkeep::get_upgrade, [INDICES]),
         route!([Get] "/{index}/_upgrade", upkeep::get_upgrade, [INDICES]),
+        route!([Get, Post] "/_analyze", analyze::analyze, ["index"]),
+        route!([Get, Post] "/{index}/_analyze", analyze::analyze, []),
+        route!([Post] "/{index}/_rollover", rollover::rollover, [MASTER, TYPED, "dry_run wait_for_active_shards"]),
+        route!([Post] "/{index}/_rollover/{new_index}", rollover::rollover, [MASTER, TYPED, "dry_run wait_for_active_shards"]),
+        route!([Get] "/_resolve/index/{name}", rollover::resolve_index, [INDICES], body = false),
         // Statistics.
         route!([Get] "/_stats", stats::stats, [INDICES, STATS], body = false),
         route!([Get] "/_stats/{metric}", stats::stats, [INDICES, STATS], body = false),
@@ -184,5 +190,55 @@ fn index_routes() -> Vec<Route> {
         route!([Get] "/{index}/_recovery", stats::recovery, [INDICES, "detailed active_only"], body = false),
         route!([Get] "/_shard_stores", stats::shard_stores, [INDICES, "status"], body = false),
         route!([Get] "/{index}/_shard_stores", stats::shard_stores, [INDICES, "status"], body = false),
+    ]
+}
+
+fn cluster_routes() -> Vec<Route> {
+    const HEALTH: &str = "level wait_for_active_shards wait_for_nodes wait_for_events wait_for_no_relocating_shards \
+                          wait_for_no_initializing_shards wait_for_status wait_for_relocating_shards";
+    const STATS: &str = "metric index_metric completion_fields fielddata_fields fields groups level types \
+                         include_segment_file_sizes flat_settings";
+    vec![
+        route!([Get] "/_cluster/health", cluster::health, [MASTER, INDICES, HEALTH], body = false),
+        route!([Get] "/_cluster/health/{index}", cluster::health, [MASTER, INDICES, HEALTH], body = false),
+        route!([Get] "/_cluster/state", cluster::state, [MASTER, INDICES, "flat_settings wait_for_metadata_version wait_for_timeout"], body = false),
+        route!([Get] "/_cluster/state/{metric}", cluster::state, [MASTER, INDICES, "flat_settings wait_for_metadata_version wait_for_timeout"], body = false),
+        route!([Get] "/_cluster/state/{metric}/{index}", cluster::state, [MASTER, INDICES, "flat_settings wait_for_metadata_version wait_for_timeout"], body = false),
+        route!([Get] "/_cluster/settings", cluster::get_settings, [MASTER, "flat_settings include_defaults"], body = false),
+        route!([Put] "/_cluster/settings", cluster::put_settings, [MASTER, "flat_settings"]),
+        route!([Get] "/_cluster/pending_tasks", cluster::pending_tasks, [MASTER], body = false),
+        route!([Get] "/_remote/info", cluster::remote_info, [], body = false),
+        route!([Post] "/_cluster/reroute", cluster::reroute, [MASTER, "dry_run explain retry_failed metric"]),
+        route!([Get, Post] "/_cluster/allocation/explain", cluster::allocation_explain, ["include_yes_decisions include_disk_info"]),
+        route!([Post] "/_cluster/voting_config_exclusions", cluster::add_voting_exclusions, [MASTER, "node_ids node_names"]),
+        route!([Delete] "/_cluster/voting_config_exclusions", cluster::clear_voting_exclusions, [MASTER, "wait_for_removal"]),
+        route!([Get] "/_cluster/stats", nodes::cluster_stats, [STATS, "timeout"], body = false),
+        route!([Get] "/_cluster/stats/nodes/{node_id}", nodes::cluster_stats, [STATS, "timeout"], body = false),
+        // Nodes.
+        route!([Get] "/_nodes", nodes::info, ["flat_settings timeout"], body = false),
+        route!([Get] "/_nodes/{node_id}", nodes::info, ["flat_settings timeout"], body = false),
+        route!([Get] "/_nodes/{node_id}/{metric}", nodes::info, ["flat_settings timeout"], body = false),
+        route!([Get] "/_nodes/{node_id}/info/{metric}", nodes::info, ["flat_settings timeout"], body = false),
+        route!([Get] "/_nodes/stats", nodes::stats, [STATS, "timeout"], body = false),
+        route!([Get] "/_nodes/stats/{metric}", nodes::stats, [STATS, "timeout"], body = false),
+        route!([Get] "/_nodes/stats/{metric}/{index_metric}", nodes::stats, [STATS, "timeout"], body = false),
+        route!([Get] "/_nodes/{node_id}/stats", nodes::stats, [STATS, "timeout"], body = false),
+        route!([Get] "/_nodes/{node_id}/stats/{metric}", nodes::stats, [STATS, "timeout"], body = false),
+        route!([Get] "/_nodes/{node_id}/stats/{metric}/{index_metric}", nodes::stats, [STATS, "timeout"], body = false),
+        route!([Get] "/_nodes/usage", nodes::usage, ["timeout"], body = false),
+        route!([Get] "/_nodes/usage/{metric}", nodes::usage, ["timeout"], body = false),
+        route!([Get] "/_nodes/{node_id}/usage", nodes::usage, ["timeout"], body = false),
+        route!([Get] "/_nodes/{node_id}/usage/{metric}", nodes::usage, ["timeout"], body = false),
+        route!([Get] "/_nodes/hot_threads", nodes::hot_threads, ["interval snapshots threads ignore_idle_threads type timeout"], body = false),
+        route!([Get] "/_nodes/{node_id}/hot_threads", nodes::hot_threads, ["interval snapshots threads ignore_idle_threads type timeout"], body = false),
+        route!([Post] "/_nodes/reload_secure_settings", nodes::reload_secure_settings, ["timeout"]),
+        route!([Post] "/_nodes/{node_id}/reload_secure_settings", nodes::reload_secure_settings, ["timeout"]),
+        // Tasks and measurements.
+        route!([Get] "/_tasks", nodes::tasks, ["nodes actions detailed parent_task_id wait_for_completion group_by timeout"], body = false),
+        route!([Get] "/_tasks/{task_id}", nodes::task, ["wait_for_completion timeout"], body = false),
+        route!([Post] "/_tasks/_cancel", nodes::cancel_tasks, ["nodes actions parent_task_id wait_for_completion"]),
+        route!([Post] "/_tasks/{task_id}/_cancel", nodes::cancel_tasks, ["nodes actions parent_task_id wait_for_completion"]),
+        route!([Get] "/metrics", nodes::metrics, [], body = false),
+        route!([Get] "/_prometheus/metrics", nodes::metrics, [], body = false),
     ]
 }

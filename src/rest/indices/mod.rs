@@ -1,8 +1,10 @@
 //! Indices: their life, mappings, settings, aliases, templates, upkeep.
 
 pub mod alias;
+pub mod analyze;
 pub mod lifecycle;
 pub mod mapping;
+pub mod rollover;
 pub mod settings;
 pub mod stats;
 pub mod template;

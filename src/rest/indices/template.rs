@@ -127,7 +127,7 @@ pub async fn put_legacy(backend: &SharedBackend, mut request: Request) -> ApiRes
             }
             "version" => {
                 if !value.is_i64() {
-                    return Err(ApiError::illegal_argument(format!("Malformed [version] value, should be an integer")));
+                    return Err(ApiError::illegal_argument("Malformed [version] value, should be an integer"));
                 }
                 out.insert("version".into(), value.clone());
             }
