@@ -3,5 +3,5 @@
 pub mod ids;
 pub mod join;
 pub mod routing;
-// pub mod search; wired in with the query DSL
+pub mod search;
 pub mod write;

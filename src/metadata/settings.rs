@@ -7,7 +7,7 @@ use super::value::{flatten, nest};
 use crate::error::{ApiError, ApiResult};
 use crate::rest::filter::glob;
 use crate::rest::params::{parse_active_shards, parse_bytes, parse_time};
-use crate::rest::router::similar;
+use crate::rest::router::similar_above;
 
 /// What a setting's value may be.
 #[derive(Clone, Copy, Debug)]
@@ -208,8 +208,7 @@ pub fn normalise(settings: &Value) -> ApiResult<Map<String, Value>> {
 fn unknown(name: &str, archived_hint: bool) -> ApiError {
     let names: Vec<String> = KNOWN.iter().map(|(known, ..)| format!("index.{known}")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    let mut alike = similar(name, &names);
-    alike.retain(|candidate| candidate.len().abs_diff(name.len()) <= 8);
+    let alike = similar_above(0.7, name, &names);
     let hint = match alike.as_slice() {
         [] if archived_hint => " please check that any required plugins are installed, or check the breaking changes documentation for removed settings".to_owned(),
         [] => String::new(),
@@ -459,7 +458,7 @@ mod tests {
         );
         assert_eq!(
             check_text(json!({"number_of_replica": 1})),
-            "unknown setting [index.number_of_replica] did you mean any of [index.number_of_replicas, index.number_of_shards]?"
+            "unknown setting [index.number_of_replica] did you mean [index.number_of_replicas]?"
         );
         assert_eq!(
             check_text(json!({"index": {"number_of_shards": 0}})),

@@ -15,7 +15,7 @@ pub mod request;
 pub mod root;
 pub mod router;
 pub mod routes;
-// pub mod search; wired in with the query DSL
+pub mod search;
 #[cfg(test)]
 mod testing;
 pub mod yaml;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ringdex_net::cluster::state::IndexMetadata;
 use serde_json::{Map, Value, json};
 
-use super::cluster::{Counts, Status, index_counts};
+use super::cluster::{Status, index_counts};
 use super::http::{BUILD_HASH, VERSION};
 use super::indices::stats::{METRICS, add, gather, groups};
 use super::params::{self, flag};
@@ -479,12 +479,9 @@ pub async fn cluster_stats(backend: &SharedBackend, _request: Request) -> ApiRes
     for (_, _, stats) in &shards {
         add(&mut sum, stats);
     }
-    let mut counts = Counts::default();
     let mut status = Status::Green;
     for index in &indices {
-        let own = index_counts(backend, index);
-        status = status.max(own.status);
-        counts.active_primaries += own.active_primaries;
+        status = status.max(index_counts(backend, index).status);
     }
     let machine = Machine::read(&backend.config().data);
     let primaries: u32 = indices.iter().map(|i| i.number_of_shards).sum();

@@ -264,8 +264,14 @@ pub fn unrecognized(start: &str, unknown: &[&str], candidates: &[&str]) -> Strin
 /// Candidates more than half alike, the most alike first.
 #[must_use]
 pub fn similar<'a>(name: &str, candidates: &[&'a str]) -> Vec<&'a str> {
+    similar_above(0.5, name, candidates)
+}
+
+/// Candidates more alike than `least`, the most alike first.
+#[must_use]
+pub fn similar_above<'a>(least: f32, name: &str, candidates: &[&'a str]) -> Vec<&'a str> {
     let mut scored: Vec<(f32, &str)> =
-        candidates.iter().map(|c| (likeness(name, c), *c)).filter(|(score, _)| *score > 0.5).collect();
+        candidates.iter().map(|c| (likeness(name, c), *c)).filter(|(score, _)| *score > least).collect();
     scored.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| a.1.cmp(b.1)));
     scored.dedup();
     scored.into_iter().map(|(_, c)| c).collect()
@@ -330,6 +336,7 @@ mod tests {
         };
         assert_eq!(first("/_cluster/health"), Some("/_cluster/health"));
         assert_eq!(first("/_cluster/health/i"), Some("/_cluster/health/{index}"));
+        assert_eq!(first("/_aliases"), Some("/_aliases"));
         assert_eq!(first("/i/_doc/1"), Some("/{index}/_doc/{id}"));
         assert_eq!(first("/i/t/1"), Some("/{index}/{type}/{id}"));
         assert_eq!(first("/"), Some("/"));

@@ -2,7 +2,7 @@
 
 use super::request::Method::{Delete, Get, Post, Put};
 use super::router::Route;
-use super::{bulk, cluster, document, indices, nodes, root};
+use super::{bulk, cluster, document, indices, nodes, root, search};
 
 /// Parameters of APIs that take index expressions.
 const INDICES: &str = "ignore_unavailable allow_no_indices expand_wildcards ignore_throttled";
@@ -42,6 +42,7 @@ pub fn all() -> Vec<Route> {
     routes.extend(document_routes());
     routes.extend(index_routes());
     routes.extend(cluster_routes());
+    routes.extend(search_routes());
     routes
 }
 
@@ -240,5 +241,46 @@ fn cluster_routes() -> Vec<Route> {
         route!([Post] "/_tasks/{task_id}/_cancel", nodes::cancel_tasks, ["nodes actions parent_task_id wait_for_completion"]),
         route!([Get] "/metrics", nodes::metrics, [], body = false),
         route!([Get] "/_prometheus/metrics", nodes::metrics, [], body = false),
+    ]
+}
+
+fn search_routes() -> Vec<Route> {
+    const QUERY: &str = "q analyzer analyze_wildcard default_operator df lenient preference routing";
+    const SEARCH: &str = "ccs_minimize_roundtrips explain stored_fields docvalue_fields from scroll search_type size sort \
+                          terminate_after stats suggest_field suggest_mode suggest_size suggest_text timeout track_scores \
+                          track_total_hits allow_partial_search_results typed_keys version seq_no_primary_term request_cache \
+                          batched_reduce_size max_concurrent_shard_requests pre_filter_shard_size rest_total_hits_as_int \
+                          _source_include _source_exclude min_score";
+    const MSEARCH: &str = "search_type max_concurrent_searches typed_keys pre_filter_shard_size \
+                           max_concurrent_shard_requests rest_total_hits_as_int ccs_minimize_roundtrips";
+    vec![
+        route!([Get, Post] "/_search", search::search, [INDICES, QUERY, SEARCH, SOURCE]),
+        route!([Get, Post] "/{index}/_search", search::search, [INDICES, QUERY, SEARCH, SOURCE]),
+        route!([Get, Post] "/{index}/{type}/_search", search::search, [INDICES, QUERY, SEARCH, SOURCE]),
+        route!([Get, Post] "/_search/scroll", search::scroll, ["scroll scroll_id rest_total_hits_as_int"]),
+        route!([Get, Post] "/_search/scroll/{scroll_id}", search::scroll, ["scroll rest_total_hits_as_int"]),
+        route!([Delete] "/_search/scroll", search::clear_scroll, ["scroll_id"]),
+        route!([Delete] "/_search/scroll/{scroll_id}", search::clear_scroll, []),
+        route!([Post] "/{index}/_pit", search::open_pit, [INDICES, "keep_alive preference routing"]),
+        route!([Delete] "/_pit", search::close_pit, []),
+        route!([Post] "/{index}/_search/point_in_time", search::open_pit, [INDICES, "keep_alive preference routing allow_partial_pit_creation"]),
+        route!([Delete] "/_search/point_in_time", search::close_pit, []),
+        route!([Get, Post] "/_count", search::count, [INDICES, QUERY, "min_score terminate_after"]),
+        route!([Get, Post] "/{index}/_count", search::count, [INDICES, QUERY, "min_score terminate_after"]),
+        route!([Get, Post] "/{index}/{type}/_count", search::count, [INDICES, QUERY, "min_score terminate_after"],
+            deprecated = "[types removal] Specifying types in count requests is deprecated."),
+        route!([Get, Post] "/_msearch", search::msearch, [INDICES, MSEARCH]),
+        route!([Get, Post] "/{index}/_msearch", search::msearch, [INDICES, MSEARCH]),
+        route!([Get, Post] "/{index}/{type}/_msearch", search::msearch, [INDICES, MSEARCH],
+            deprecated = "[types removal] Specifying types in multi search requests is deprecated."),
+        route!([Get, Post] "/_validate/query", search::validate, [INDICES, QUERY, "explain rewrite all_shards"]),
+        route!([Get, Post] "/{index}/_validate/query", search::validate, [INDICES, QUERY, "explain rewrite all_shards"]),
+        route!([Get, Post] "/{index}/{type}/_validate/query", search::validate, [INDICES, QUERY, "explain rewrite all_shards"],
+            deprecated = "[types removal] Specifying types in validate query requests is deprecated."),
+        route!([Get, Post] "/{index}/_explain/{id}", search::explain, [QUERY, SOURCE, "stored_fields"]),
+        route!([Get, Post] "/{index}/{type}/{id}/_explain", search::explain, [QUERY, SOURCE, "stored_fields"],
+            deprecated = "[types removal] Specifying a type in explain requests is deprecated."),
+        route!([Get, Post] "/_search_shards", search::search_shards, [INDICES, "preference routing local"]),
+        route!([Get, Post] "/{index}/_search_shards", search::search_shards, [INDICES, "preference routing local"]),
     ]
 }

@@ -728,7 +728,7 @@ pub async fn msearch(backend: &SharedBackend, mut request: Request) -> ApiResult
         if blank && at == lines.len() {
             break;
         }
-        let own = sub_request(&request, if blank { &Value::Null } else { &params::parse_json(header)? }.clone())?;
+        let own = sub_request(&request, if blank { Value::Null } else { params::parse_json(header)? })?;
         let Some(body) = lines.get(at) else { break };
         at += 1;
         searches.push((own, params::parse_json(body)?));

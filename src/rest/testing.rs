@@ -391,7 +391,7 @@ mod tests {
         let answer = call_raw(&node, "PUT /_bulk/x/y/z", "", &[]);
         assert_eq!(answer.status, 400);
         let answer = call_raw(&node, "DELETE /_aliases", "", &[]);
-        assert_eq!(answer.status, 404); // an index may not be called so: it is looked up and not found
+        assert_eq!(answer.status, 400); // no index can be called so
         let answer = call_raw(&node, "PATCHLESS /x".replace("PATCHLESS", "DELETE").as_str(), "", &[]);
         assert_eq!(answer.status, 404);
         let answer = call_raw(&node, "DELETE /_mget", "", &[]);
