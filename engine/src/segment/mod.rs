@@ -39,6 +39,14 @@ pub fn segment_file_name(id: SegmentId) -> String {
     format!("_{id}.seg")
 }
 
+/// The segment that a file is of, if the name is one of a segment's.
+#[must_use]
+pub fn segment_of_file(name: &str) -> Option<SegmentId> {
+    let number = name.strip_prefix('_')?.strip_suffix(".seg")?;
+    let id = SegmentId(number.parse().ok()?);
+    (segment_file_name(id) == name).then_some(id)
+}
+
 /// How a field's terms are indexed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum TermsOption {

@@ -8,6 +8,7 @@ use rustc_hash::FxHashMap;
 
 use crate::error::{Error, Result};
 use crate::ids::{DocId, PrimaryTerm, SegmentId, SeqNo, Version};
+use crate::segment::dictionary::Dictionary;
 use crate::segment::file::{FieldStats, Section, SectionKind, SegmentFile, SegmentMeta};
 use crate::segment::ids::Ids;
 use crate::segment::linear::Linear;
@@ -278,6 +279,7 @@ pub struct FieldReader {
     numbers: Option<NumberColumn>,
     ordinals: Option<OrdinalColumn>,
     points: Option<Points>,
+    dictionary: Option<Dictionary>,
 }
 
 impl FieldReader {
@@ -312,8 +314,14 @@ impl FieldReader {
             Some(bytes) => Some(Points::open(&bytes, doc_count, &name)?),
             None => None,
         };
+        let dictionary = inverted.as_ref().map(|i| i.dictionary().clone());
         let terms = inverted.filter(|_| spec.terms != TermsOption::None);
-        Ok(FieldReader { spec: spec.clone(), stats, terms, norms, numbers, ordinals, points })
+        Ok(FieldReader { spec: spec.clone(), stats, terms, norms, numbers, ordinals, points, dictionary })
+    }
+
+    /// Terms of the inverted index or the ordinal column.
+    pub(crate) fn dictionary(&self) -> Option<&Dictionary> {
+        self.dictionary.as_ref()
     }
 
     /// What is stored of the field.
