@@ -123,6 +123,8 @@ impl<'a> Segment<'a> {
                     let freq = Explanation::yes(freq, "freq, occurrences of term within document", Vec::new());
                     self.similarity(weight, &term.field, bm25, freq, score, doc)
                 }
+                // A clause that does not score was compiled without a scorer.
+                (Some(_), _) => Explanation::yes(0.0, weight.text(), Vec::new()),
                 _ => Explanation::no("no matching term", Vec::new()),
             },
             Weight::Synonyms(s) => match (self.at(weight, doc), &s.bm25) {
@@ -131,6 +133,8 @@ impl<'a> Segment<'a> {
                     let freq = Explanation::yes(freq, format!("termFreq={freq:?}"), Vec::new());
                     self.similarity(weight, &s.field, bm25, freq, score, doc)
                 }
+                // A clause that does not score was compiled without a scorer.
+                (Some(_), _) => Explanation::yes(0.0, weight.text(), Vec::new()),
                 _ => Explanation::no("no matching term", Vec::new()),
             },
             Weight::Phrase(phrase) => match (self.at(weight, doc), &phrase.bm25) {
@@ -139,6 +143,8 @@ impl<'a> Segment<'a> {
                     let freq = Explanation::yes(freq, format!("phraseFreq={freq:?}"), Vec::new());
                     self.similarity(weight, &phrase.field, bm25, freq, score, doc)
                 }
+                // A clause that does not score was compiled without a scorer.
+                (Some(_), _) => Explanation::yes(0.0, weight.text(), Vec::new()),
                 _ => Explanation::no("no matching phrase", Vec::new()),
             },
             Weight::Bool(parts) => self.explain_bool(weight, parts, doc),
