@@ -25,6 +25,8 @@ mod sink;
 mod sort;
 pub mod source_filter;
 mod synonym;
+#[cfg(test)]
+pub(crate) mod tests;
 mod weight;
 
 pub use execute::{count, query};
