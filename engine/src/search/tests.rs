@@ -10,9 +10,7 @@ use crate::document::{self, ParsedDocument};
 use crate::ids::{PrimaryTerm, SegmentId, SeqNo, Version};
 use crate::mapping::Mapping;
 use crate::pace::Unpaced;
-use crate::query::{
-    Bound, Fuzziness, MatchKind, Operator, Query, QueryKind, QueryString, TextOptions, Value,
-};
+use crate::query::{Bound, Fuzziness, MatchKind, Operator, Query, QueryKind, QueryString, TextOptions, Value};
 use crate::search::bm25::{FieldStats, NormTable, decode_length, idf, score};
 use crate::search::min_should_match::minimum_should_match;
 use crate::search::*;
@@ -189,8 +187,7 @@ impl World {
     /// BM25 of occurrences in a field, by the formula.
     fn bm25(&self, field: &str, doc_freqs: &[usize], freq: f32, length: usize, boost: f32) -> f32 {
         let with: Vec<usize> = self.all().map(|d| d.text(field).len()).filter(|&l| l > 0).collect();
-        let stats =
-            FieldStats { doc_count: with.len() as u64, sum_total_term_freq: with.iter().sum::<usize>() as u64 };
+        let stats = FieldStats { doc_count: with.len() as u64, sum_total_term_freq: with.iter().sum::<usize>() as u64 };
         let norm = 1.2f32 * ((1.0 - 0.75) + 0.75 * encode_length(length) as f32 / stats.average_length());
         let idf: f64 = doc_freqs.iter().map(|&df| f64::from(idf(df as u64, stats.doc_count))).sum();
         score(boost * 2.2 * idf as f32, freq, norm)
@@ -244,10 +241,22 @@ impl World {
             QueryKind::Range { lower, upper, .. } => {
                 let within = |n: i64| {
                     lower.as_ref().is_none_or(|b| match b.value {
-                        Value::Int(v) => if b.inclusive { n >= v } else { n > v },
+                        Value::Int(v) => {
+                            if b.inclusive {
+                                n >= v
+                            } else {
+                                n > v
+                            }
+                        }
                         _ => unreachable!(),
                     }) && upper.as_ref().is_none_or(|b| match b.value {
-                        Value::Int(v) => if b.inclusive { n <= v } else { n < v },
+                        Value::Int(v) => {
+                            if b.inclusive {
+                                n <= v
+                            } else {
+                                n < v
+                            }
+                        }
                         _ => unreachable!(),
                     })
                 };
@@ -530,8 +539,7 @@ fn texts(texts: &[&str]) -> Shard {
 }
 
 fn docs_of(shard: &Shard, kind: QueryKind) -> Vec<u32> {
-    let mut docs: Vec<u32> =
-        shard.search(&request(kind.into(), 100)).unwrap().hits.iter().map(|h| h.doc.doc).collect();
+    let mut docs: Vec<u32> = shard.search(&request(kind.into(), 100)).unwrap().hits.iter().map(|h| h.doc.doc).collect();
     docs.sort_unstable();
     docs
 }
@@ -568,8 +576,14 @@ fn sloppy_phrases_weigh_by_distance() {
 #[test]
 fn fuzzy_terms_score_by_closeness() {
     let shard = texts(&["roam", "foam", "roams", "rome", "xxxx"]);
-    let fuzziness =
-        Fuzziness { edits: Some(1), auto_low: 3, auto_high: 6, prefix_length: 0, max_expansions: 50, transpositions: true };
+    let fuzziness = Fuzziness {
+        edits: Some(1),
+        auto_low: 3,
+        auto_high: 6,
+        prefix_length: 0,
+        max_expansions: 50,
+        transpositions: true,
+    };
     let options = TextOptions { fuzziness: Some(fuzziness), ..TextOptions::default() };
     let kind = QueryKind::Match {
         field: "t".to_owned(),
@@ -620,10 +634,14 @@ fn wrong_requests_are_told_in_known_words() {
         e => panic!("{e}"),
     };
     let prefix = QueryKind::Prefix { field: "n".to_owned(), value: "1".to_owned(), case_insensitive: false };
-    assert_eq!(refused(request(prefix.into(), 1)), (
-        "query_shard_exception",
-        "Can only use prefix queries on keyword, text and wildcard fields - not on [n] which is of type [long]".to_owned()
-    ));
+    assert_eq!(
+        refused(request(prefix.into(), 1)),
+        (
+            "query_shard_exception",
+            "Can only use prefix queries on keyword, text and wildcard fields - not on [n] which is of type [long]"
+                .to_owned()
+        )
+    );
     let field = |f: &str| SortBy::Field {
         field: f.to_owned(),
         mode: None,
@@ -635,7 +653,10 @@ fn wrong_requests_are_told_in_known_words() {
         sort: vec![SortKey { by: field(f), descending: false }],
         ..request(QueryKind::MatchAll.into(), 1)
     };
-    assert_eq!(refused(sorted("nope")), ("query_shard_exception", "No mapping found for [nope] in order to sort on".to_owned()));
+    assert_eq!(
+        refused(sorted("nope")),
+        ("query_shard_exception", "No mapping found for [nope] in order to sort on".to_owned())
+    );
     assert!(refused(sorted("t")).1.starts_with("Text fields are not optimised for operations"));
     let unmapped = QueryKind::Term { field: "nope".to_owned(), value: Value::Int(1), case_insensitive: false };
     assert_eq!(docs_of(&shard, unmapped), [] as [u32; 0]);
