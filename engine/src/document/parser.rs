@@ -9,7 +9,7 @@ use super::keys::Keys;
 use super::{ParsedDocument, ParsedValue};
 use crate::analysis;
 use crate::error::ParseError;
-use crate::mapping::geo::{self, Point};
+use crate::mapping::geo;
 use crate::mapping::scalar::{self, Scalar};
 use crate::mapping::{
     Dynamic, DynamicType, FieldMapping, FieldType, Leaf, Mapping, NodeKind, ROOT, is_metadata, split_path,
@@ -529,7 +529,7 @@ impl<'a> Parser<'a> {
         }
         let tree: serde_json::Value =
             serde_json::from_str(text).map_err(|_| self.json.error("a number is out of range"))?;
-        match point_of(&tree, field).and_then(|point| point.checked(&field.path)) {
+        match geo::parse_json(&tree, field.ignore_z_value).and_then(|point| point.checked(&field.path)) {
             Ok(point) => {
                 self.out.values.push((field.id, ParsedValue::Number(geo::pack(point))));
                 self.name_field(field)
@@ -673,38 +673,4 @@ fn join(parent: &str, name: &str) -> String {
 
 fn last_name(path: &str) -> &str {
     path.rsplit('.').next().unwrap_or(path)
-}
-
-fn point_of(tree: &serde_json::Value, field: &FieldMapping) -> Result<Point, String> {
-    use serde_json::Value;
-    let number = |value: &Value, name: &str| match value {
-        Value::Number(n) => n.as_f64().ok_or_else(|| format!("{name} must be a number")),
-        Value::String(s) => s.trim().parse().map_err(|_| format!("[{name}] must be a valid double value")),
-        _ => Err(format!("{name} must be a number")),
-    };
-    match tree {
-        Value::Array(items) => match items.as_slice() {
-            [lon, lat] => Ok(Point { lat: number(lat, "latitude")?, lon: number(lon, "longitude")? }),
-            [lon, lat, z] => {
-                geo::check_z(number(z, "altitude")?, field.ignore_z_value)?;
-                Ok(Point { lat: number(lat, "latitude")?, lon: number(lon, "longitude")? })
-            }
-            _ => Err("geo_point expected".to_owned()),
-        },
-        Value::Object(entries) => {
-            if let Some(hash) = entries.get("geohash").filter(|_| entries.len() == 1) {
-                return geo::parse(hash.as_str().ok_or("geohash must be a string")?, true);
-            }
-            if let Some(other) = entries.keys().find(|k| !matches!(k.as_str(), "lat" | "lon" | "z")) {
-                return Err(format!("field must be either [lat], [lon] or [geohash], but found [{other}]"));
-            }
-            let lat = entries.get("lat").ok_or("field [lat] missing")?;
-            let lon = entries.get("lon").ok_or("field [lon] missing")?;
-            if let Some(z) = entries.get("z") {
-                geo::check_z(number(z, "z")?, field.ignore_z_value)?;
-            }
-            Ok(Point { lat: number(lat, "lat")?, lon: number(lon, "lon")? })
-        }
-        _ => Err("geo_point expected".to_owned()),
-    }
 }

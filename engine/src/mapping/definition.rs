@@ -46,7 +46,7 @@ pub(super) struct Source {
 }
 
 /// An object or nested field, or the root.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Object {
     pub dynamic: Option<Dynamic>,
     /// None where it is not said: an update then leaves it.
@@ -55,12 +55,6 @@ pub(super) struct Object {
     /// `include_in_parent`, `include_in_root`
     pub include: [bool; 2],
     pub properties: BTreeMap<String, Property>,
-}
-
-impl Default for Object {
-    fn default() -> Object {
-        Object { dynamic: None, enabled: None, nested: false, include: [false; 2], properties: BTreeMap::new() }
-    }
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -643,16 +637,14 @@ impl Field {
     fn check(&self, name: &str) -> Result<(), ParseError> {
         match self.type_name.as_str() {
             "scaled_float" => match self.params.get("scaling_factor").and_then(Value::as_f64) {
-                None => return refuse(format!("Field [scaling_factor] is required")),
+                None => return refuse("Field [scaling_factor] is required"),
                 Some(factor) if factor <= 0.0 => {
                     return refuse(format!("[scaling_factor] must be a positive number, got [{factor:?}]"));
                 }
                 Some(_) => {}
             },
-            "alias" => {
-                if !self.params.contains_key("path") {
-                    return refuse(format!("The [path] property must be specified for field [{name}]."));
-                }
+            "alias" if !self.params.contains_key("path") => {
+                return refuse(format!("The [path] property must be specified for field [{name}]."));
             }
             "text" => {
                 let has = |param: &str| self.params.contains_key(param);

@@ -107,7 +107,7 @@ impl FieldMapping {
             FieldType::UnsignedLong => {
                 let decimal = self.decimal(&text)?;
                 Ok(match u64::try_from(decimal.integral) {
-                    Ok(n) if !decimal.fraction && !(decimal.negative && n != 0) => Encoded::Number(n),
+                    Ok(n) if !decimal.fraction => Encoded::Number(n),
                     _ => Encoded::Nothing,
                 })
             }
@@ -346,6 +346,62 @@ impl FieldMapping {
             FieldType::UnsignedLong => sortable.into(),
             kind if kind.is_float() => self.number_to_f64(sortable).into(),
             _ => number::to_i64(sortable).into(),
+        })
+    }
+
+    /// A value of `_source` as the `fields` option shows it: read by this field's rules and written in its form (a
+    /// long without its fraction, a keyword normalized, a date in `format`, a point as GeoJSON or `wkt`). None for
+    /// what the field leaves out or cannot read.
+    ///
+    /// # Errors
+    /// A format that is not one.
+    pub fn render_source(&self, value: &serde_json::Value, format: Option<&str>) -> Result<Option<serde_json::Value>> {
+        use serde_json::Value as Json;
+        let number_text;
+        let value = match (value, &self.null_value) {
+            (Json::Null, Some(null_value)) => null_value,
+            _ => value,
+        };
+        let scalar = match value {
+            Json::String(text) => Scalar::Text(text),
+            Json::Bool(b) => Scalar::Bool(*b),
+            Json::Number(number) => {
+                number_text = number.to_string();
+                Scalar::Number(&number_text)
+            }
+            Json::Null => return Ok(None),
+            Json::Array(_) | Json::Object(_) if self.kind != FieldType::GeoPoint => {
+                return Ok(matches!(self.kind, FieldType::Opaque(_)).then(|| value.clone()));
+            }
+            Json::Array(_) | Json::Object(_) => Scalar::Text(""),
+        };
+        Ok(match &self.kind {
+            FieldType::Opaque(_) | FieldType::Binary => Some(value.clone()),
+            FieldType::Text => Some(scalar.text().into()),
+            FieldType::Keyword => {
+                let text = scalar.text();
+                let fits = text.encode_utf16().count() <= self.ignore_above as usize;
+                fits.then(|| self.normalize(text).into())
+            }
+            FieldType::Ip => scalar::encode_ip(scalar).ok().map(|ip| ip::print(&ip).into()),
+            FieldType::GeoPoint => {
+                let point = match scalar {
+                    Scalar::Text("") => geo::parse_json(value, true),
+                    other => geo::parse(other.text(), true),
+                };
+                point.and_then(|p| p.checked(&self.path)).ok().map(|point| match format {
+                    Some("wkt") => format!("POINT ({:?} {:?})", point.lon, point.lat).into(),
+                    _ => serde_json::json!({"type": "Point", "coordinates": [point.lon, point.lat]}),
+                })
+            }
+            _ => match scalar::encode_number(self, scalar) {
+                // A float shows its own digits, not those of the double beside it.
+                Ok(Some(sortable)) if self.kind == FieldType::Float && format.is_none() => {
+                    number::to_f32(sortable).to_string().parse::<f64>().ok().map(Json::from)
+                }
+                Ok(Some(sortable)) => Some(self.render_number(sortable, format)?),
+                Ok(None) | Err(_) => None,
+            },
         })
     }
 

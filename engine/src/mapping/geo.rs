@@ -1,6 +1,8 @@
 //! Points on the earth, packed in one `u64`: latitude in the high 32 bits, longitude in the low, each a count of
 //! 1/2^32 of its range from its lower end (Lucene's resolution, about a centimetre).
 
+use serde_json::Value;
+
 /// Degrees.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Point {
@@ -85,6 +87,44 @@ pub fn check_z(z: f64, ignore_z_value: bool) -> Result<(), String> {
         return Ok(());
     }
     Err(format!("Exception parsing coordinates: found Z value [{z:?}] but [ignore_z_value] parameter is [false]"))
+}
+
+/// Reads `[lon, lat]`, `{"lat":..., "lon":...}` or `{"geohash":...}`.
+///
+/// # Errors
+/// In Elasticsearch's words.
+pub fn parse_json(tree: &Value, ignore_z_value: bool) -> Result<Point, String> {
+    let number = |value: &Value, name: &str| match value {
+        Value::Number(n) => n.as_f64().ok_or_else(|| format!("{name} must be a number")),
+        Value::String(s) => s.trim().parse().map_err(|_| format!("[{name}] must be a valid double value")),
+        _ => Err(format!("{name} must be a number")),
+    };
+    match tree {
+        Value::Array(items) => match items.as_slice() {
+            [lon, lat, z @ ..] if z.len() < 2 => {
+                if let [z] = z {
+                    check_z(number(z, "altitude")?, ignore_z_value)?;
+                }
+                Ok(Point { lat: number(lat, "latitude")?, lon: number(lon, "longitude")? })
+            }
+            _ => Err("geo_point expected".to_owned()),
+        },
+        Value::Object(entries) => {
+            if let Some(hash) = entries.get("geohash").filter(|_| entries.len() == 1) {
+                return parse(hash.as_str().ok_or("geohash must be a string")?, true);
+            }
+            if let Some(other) = entries.keys().find(|k| !matches!(k.as_str(), "lat" | "lon" | "z")) {
+                return Err(format!("field must be either [lat], [lon] or [geohash], but found [{other}]"));
+            }
+            let lat = entries.get("lat").ok_or("field [lat] missing")?;
+            let lon = entries.get("lon").ok_or("field [lon] missing")?;
+            if let Some(z) = entries.get("z") {
+                check_z(number(z, "z")?, ignore_z_value)?;
+            }
+            Ok(Point { lat: number(lat, "lat")?, lon: number(lon, "lon")? })
+        }
+        _ => Err("geo_point expected".to_owned()),
+    }
 }
 
 fn parse_wkt(text: &str, ignore_z_value: bool) -> Result<Point, String> {

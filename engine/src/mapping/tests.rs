@@ -356,6 +356,31 @@ fn values_are_shown_as_written() {
     assert_eq!(ip.field("f").unwrap().render_term(&ip::parse("10.0.0.1").unwrap()), json!("10.0.0.1"));
 }
 
+#[test]
+fn fields_show_what_the_source_says_in_the_fields_form() {
+    let check = |definition: Value, value: Value, format: Option<&str>, expected: Option<Value>| {
+        let mapping = one(definition.clone());
+        let shown = mapping.field("f").unwrap().render_source(&value, format).unwrap();
+        assert_eq!(shown, expected, "{definition} {value}");
+    };
+    check(json!({"type": "long", "index": false}), json!("5.7"), None, Some(json!(5)));
+    check(json!({"type": "long"}), json!("x"), None, None);
+    check(json!({"type": "float"}), json!(0.1), None, Some(json!(0.1)));
+    check(json!({"type": "integer", "null_value": 3}), json!(null), None, Some(json!(3)));
+    check(json!({"type": "date"}), json!("2020-02-29"), Some("yyyy/MM"), Some(json!("2020/02")));
+    check(json!({"type": "date"}), json!("now"), None, None);
+    check(json!({"type": "keyword", "normalizer": "lower"}), json!("AB"), None, Some(json!("ab")));
+    check(json!({"type": "keyword", "ignore_above": 1}), json!("AB"), None, None);
+    check(json!({"type": "text"}), json!(true), None, Some(json!("true")));
+    check(json!({"type": "boolean"}), json!("false"), None, Some(json!(false)));
+    check(json!({"type": "ip"}), json!("::ffff:1.2.3.4"), None, Some(json!("1.2.3.4")));
+    let point = json!({"type": "Point", "coordinates": [-71.5, 41.0]});
+    check(json!({"type": "geo_point"}), json!("41,-71.5"), None, Some(point.clone()));
+    check(json!({"type": "geo_point"}), json!({"lat": 41, "lon": -71.5}), None, Some(point));
+    check(json!({"type": "geo_point"}), json!([-71.5, 41]), Some("wkt"), Some(json!("POINT (-71.5 41.0)")));
+    check(json!({"type": "flattened"}), json!({"a": 1}), None, Some(json!({"a": 1})));
+}
+
 prop_compose! {
     fn any_field()(kind in prop::sample::select(vec!["text", "keyword", "long", "date", "boolean", "object", "nested", "ip", "bad", "flattened", "scaled_float"]),
                    flags in prop::collection::btree_map(prop::sample::select(vec!["index", "doc_values", "norms", "store", "coerce", "enabled", "dynamic", "ignore_malformed"]), any::<bool>(), 0..3),

@@ -123,8 +123,7 @@ impl Walk<'_, '_> {
         let path_length = self.path.len();
         let mut buffer = String::new();
         let (mut first, mut any) = (true, false);
-        loop {
-            let Some((key, raw)) = self.json.key_raw(first, &mut buffer)? else { break };
+        while let Some((key, raw)) = self.json.key_raw(first, &mut buffer)? {
             first = false;
             if path_length > 0 {
                 self.path.push('.');
