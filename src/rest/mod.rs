@@ -18,4 +18,5 @@ pub mod routes;
 pub mod search;
 #[cfg(test)]
 mod testing;
+pub mod table;
 pub mod yaml;
