@@ -87,7 +87,7 @@ impl<'a> Definition<'a> {
     /// Words given as a list in which names such as `_english_` stand for their words.
     pub(super) fn words(&self, key: &str, default: &[&str]) -> Result<Vec<String>> {
         let Some(given) = self.list(key) else {
-            if self.json.get(&format!("{key}_path")).is_some() {
+            if self.json.get(format!("{key}_path")).is_some() {
                 return Err(Error::illegal_argument(format!("[{}]: files are not read here: [{key}_path]", self.name)));
             }
             return Ok(default.iter().map(|w| (*w).to_owned()).collect());

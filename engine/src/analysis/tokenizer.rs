@@ -74,7 +74,7 @@ pub(super) fn is_digit(c: char) -> bool {
 }
 
 impl Tokenizer {
-    /// Calls `emit` for each token; returns positions that belong after the last one (0).
+    /// Calls `emit` for each token.
     pub(super) fn run(&self, text: &str, emit: &mut impl FnMut(Raw<'_>)) {
         match self {
             Tokenizer::Standard { max_token_length } => standard::tokenize(text, *max_token_length, emit),
@@ -150,9 +150,8 @@ fn by_pattern(text: &str, pattern: &Pattern, group: Option<usize>, emit: &mut im
 }
 
 fn ngrams(text: &str, min: usize, max: usize, chars: &TokenChars, edge: bool, emit: &mut impl FnMut(Raw<'_>)) {
-    let mut starts = text.char_indices();
     let mut at_edge = true;
-    while let Some((start, first)) = starts.next() {
+    for (start, first) in text.char_indices() {
         if !chars.contains(first) {
             at_edge = true;
             continue;
