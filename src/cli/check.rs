@@ -164,17 +164,7 @@ fn check_shard(name: &str, path: &Path, report: &mut Report) -> Result<(), Strin
     }
     report.documents += documents;
     let _ = write!(fact, ", {documents} documents");
-    let operations = block_on(async {
-        let (uuid, from) = (commit.translog_uuid, commit.translog_position);
-        let translog: Translog<SimDirectory> = Translog::open(copy.clone(), uuid, from, Options::default()).await?;
-        let mut replay = translog.replay();
-        let mut count = 0u64;
-        while let Some(batch) = replay.next().await? {
-            count += batch.operations().len() as u64;
-        }
-        ringdex_engine::Result::Ok(count)
-    })
-    .map_err(|e| e.to_string())?;
+    let operations = block_on(count_operations(&copy, &commit)).map_err(|e| e.to_string())?;
     report.operations += operations;
     let _ = write!(fact, ", {operations} operations to replay");
     let needed = commit.referenced_files();
@@ -184,6 +174,18 @@ fn check_shard(name: &str, path: &Path, report: &mut Report) -> Result<(), Strin
     }
     report.facts.push(fact);
     Ok(())
+}
+
+/// Replays the log on a copy of its files.
+async fn count_operations(copy: &SimDirectory, commit: &CommitPoint) -> ringdex_engine::Result<u64> {
+    let (uuid, from) = (commit.translog_uuid, commit.translog_position);
+    let translog = Translog::open(copy.clone(), uuid, from, Options::default()).await?;
+    let mut replay = translog.replay();
+    let mut count = 0;
+    while let Some(batch) = replay.next().await? {
+        count += batch.operations().len() as u64;
+    }
+    Ok(count)
 }
 
 fn check_segment(path: &Path, segment: &CommittedSegment) -> Result<(), String> {
@@ -207,7 +209,8 @@ fn check_segment(path: &Path, segment: &CommittedSegment) -> Result<(), String> 
     }
     if let (Some(file), Some(generation)) = (segment.live_docs_file(), segment.live_docs) {
         let bytes = std::fs::read(path.join(&file)).map_err(|e| format!("{file}: {e}"))?;
-        let live = LiveDocs::decode(&file, &bytes, segment.id, generation, segment.doc_count).map_err(|e| e.to_string())?;
+        let live =
+            LiveDocs::decode(&file, &bytes, segment.id, generation, segment.doc_count).map_err(|e| e.to_string())?;
         if live.deleted_count() != segment.deleted_count || live.doc_count() != segment.doc_count {
             return Err(format!(
                 "{file}: {} of {} deleted, the commit says {} of {}",

@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::panic::AssertUnwindSafe;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +12,6 @@ use ringdex_net::cluster::state::{ClusterState, IndexMetadata};
 use rustc_hash::FxHashMap;
 use serde_json::Value;
 
-use super::placeholder::{Shard, ShardOwner, ShardSpec};
 use super::report::{CoreReport, HttpCounters, NodeReport};
 use super::{Compiled, Published, ShardKey, Shared, not_recovered};
 use crate::backend::{Backend, CompiledIndex, LocalFuture, NodeInfo, ShardHealth, StateUpdate};
@@ -21,6 +20,7 @@ use crate::error::{ApiError, ApiResult};
 use crate::io::{Lane, NodeIo};
 use crate::mesh::{Call, CallError, Desk, OneShot, panic_text};
 use crate::shard::message::{ShardId, ShardRequest, ShardResponse};
+use crate::shard::{Shard, ShardOwner, ShardSpec};
 use crate::stats;
 
 /// Times a shard is opened before it is given up (`index.allocation.max_retries`).
@@ -36,9 +36,12 @@ pub struct Core<I: NodeIo> {
     desk: Rc<Desk>,
     published: RefCell<Arc<Published>>,
     shards: RefCell<FxHashMap<ShardKey, Slot<I>>>,
+    /// Shards that have been closed but may still have work in flight: their files are theirs until they are gone.
+    leaving: RefCell<FxHashMap<ShardKey, Weak<Shard<I>>>>,
     http: RefCell<Option<Box<dyn Fn() -> HttpCounters>>>,
     stopping: Cell<bool>,
-    this: std::rc::Weak<Core<I>>,
+    generations: Cell<u64>,
+    this: Weak<Core<I>>,
 }
 
 /// A shard of this core and where it is in its life.
@@ -52,7 +55,7 @@ struct Slot<I: NodeIo> {
 enum SlotStage<I: NodeIo> {
     Recovering,
     Started(Rc<Shard<I>>),
-    Failed(String),
+    Failed,
 }
 
 impl<I: NodeIo> Core<I> {
@@ -66,8 +69,10 @@ impl<I: NodeIo> Core<I> {
             desk,
             published: RefCell::default(),
             shards: RefCell::default(),
+            leaving: RefCell::default(),
             http: RefCell::default(),
             stopping: Cell::new(false),
+            generations: Cell::new(0),
             this: this.clone(),
         })
     }
@@ -108,7 +113,9 @@ impl<I: NodeIo> Core<I> {
             let Some(slot) = slot else { continue };
             slot.waiting.iter().for_each(|waiting| waiting.set(()));
             if let SlotStage::Started(shard) = slot.stage {
-                self.close_shard(&key, shard).await;
+                // A closed index is committed; a deleted one has nothing to lose.
+                let keep = state.indices.values().any(|index| *index.uuid == *key.0);
+                self.close_shard(&key, shard, keep).await;
             }
         }
         let mut changed = Vec::new();
@@ -133,12 +140,18 @@ impl<I: NodeIo> Core<I> {
         // In order, so that a seeded run is the same every time.
         new.sort();
         for key in new {
-            self.open(key, 0, 1);
+            self.open(key, 1);
         }
     }
 
+    fn next_generation(&self) -> u64 {
+        self.generations.set(self.generations.get() + 1);
+        self.generations.get()
+    }
+
     /// Begins to open a shard.
-    fn open(&self, key: ShardKey, generation: u64, attempt: u32) {
+    fn open(&self, key: ShardKey, attempt: u32) {
+        let generation = self.next_generation();
         self.shared.set_health(&key, ShardHealth::Recovering);
         let waiting = self.shards.borrow_mut().remove(&key).map(|slot| slot.waiting).unwrap_or_default();
         self.shards.borrow_mut().insert(key.clone(), Slot { stage: SlotStage::Recovering, generation, waiting });
@@ -152,7 +165,7 @@ impl<I: NodeIo> Core<I> {
             let current = this.shards.borrow().get(&key).map(|slot| slot.generation);
             if current != Some(generation) {
                 if let Ok(shard) = opened {
-                    shard.close().await;
+                    this.close_shard(&key, shard, false).await;
                 }
                 return;
             }
@@ -169,13 +182,13 @@ impl<I: NodeIo> Core<I> {
                     this.io.sleep(Duration::from_millis(250 << attempt)).await;
                     let still = this.shards.borrow().get(&key).map(|slot| slot.generation) == Some(generation);
                     if still && !this.stopping.get() {
-                        this.open(key, generation + 1, attempt + 1);
+                        this.open(key, attempt + 1);
                     }
                 }
                 Err(e) => {
                     tracing::error!(uuid = %key.0, shard = key.1, error = %e, "a shard cannot be opened");
                     let reason = e.to_string();
-                    this.settle(&key, SlotStage::Failed(reason.clone()), ShardHealth::Failed(reason));
+                    this.settle(&key, SlotStage::Failed, ShardHealth::Failed(reason));
                 }
             }
         };
@@ -187,16 +200,24 @@ impl<I: NodeIo> Core<I> {
             return Err(ApiError::new(500, "illegal_state_exception", "the mapping of the index cannot be compiled"));
         };
         let id = ShardId { index: index.name.as_str().into(), uuid: Arc::clone(&key.0), shard: key.1 };
-        let cores = self.shared.cores.len() as u64;
         let spec = ShardSpec {
             id,
             path: self.shared.shard_path(key),
             index,
             compiled: compiled.index,
             core: self.number as u32,
-            memory: self.shared.config.memory / 4 / cores,
+            buffer_bytes_max: self.buffer_bytes(),
         };
+        self.until_gone(key).await;
         Shard::open(self.io.clone(), spec, self.this()).await
+    }
+
+    /// A shard's indexing buffer: a tenth of the memory for all shards of the node, as they are now.
+    fn buffer_bytes(&self) -> usize {
+        let shards = (self.shared.cores.len() * self.shards.borrow().len().max(1)) as u64;
+        const MIN: u64 = 4 << 20;
+        const MAX: u64 = 512 << 20;
+        usize::try_from((self.shared.config.memory / 10 / shards).clamp(MIN, MAX)).unwrap_or(usize::MAX)
     }
 
     fn settle(&self, key: &ShardKey, stage: SlotStage<I>, health: ShardHealth) {
@@ -236,10 +257,20 @@ impl<I: NodeIo> Core<I> {
         wait.get().await;
     }
 
-    async fn close_shard(&self, key: &ShardKey, shard: Rc<Shard<I>>) {
-        if let Err(panic) = AssertUnwindSafe(shard.close()).catch_unwind().await {
+    async fn close_shard(&self, key: &ShardKey, shard: Rc<Shard<I>>, flush: bool) {
+        self.leaving.borrow_mut().insert(key.clone(), Rc::downgrade(&shard));
+        if let Err(panic) = AssertUnwindSafe(shard.close(flush)).catch_unwind().await {
             tracing::error!(uuid = %key.0, shard = key.1, panic = %panic_text(&*panic), "closing a shard panicked");
         }
+    }
+
+    /// Waits until no one holds the shard that was open before: two engines on one directory would destroy each other's files.
+    async fn until_gone(&self, key: &ShardKey) {
+        let alive = |core: &Core<I>| core.leaving.borrow().get(key).is_some_and(|old| old.strong_count() > 0);
+        while alive(self) {
+            self.io.sleep(Duration::from_millis(5)).await;
+        }
+        self.leaving.borrow_mut().remove(key);
     }
 
     /// Closes all shards, committing them; for a clean stop.
@@ -251,7 +282,7 @@ impl<I: NodeIo> Core<I> {
         for (key, slot) in shards {
             self.shared.set_health(&key, ShardHealth::Missing);
             if let SlotStage::Started(shard) = slot.stage {
-                self.close_shard(&key, shard).await;
+                self.close_shard(&key, shard, true).await;
             }
         }
     }
@@ -346,34 +377,37 @@ impl<I: NodeIo> Core<I> {
 }
 
 impl<I: NodeIo> ShardOwner for Core<I> {
-    fn update_mapping(&self, uuid: &str, fragment: Value) -> LocalFuture<'static, ApiResult<()>> {
-        let this = self.this();
-        let uuid = uuid.to_owned();
-        Box::pin(async move {
-            let update: StateUpdate = Box::new(move |state| merge_mapping(state, &uuid, &fragment));
-            this.update_state("put-mapping (dynamic)", update).await.map(|_| ())
-        })
+    fn update_mapping(&self, shard: &ShardId, fragment: Value) -> LocalFuture<'_, ApiResult<()>> {
+        let uuid = Arc::clone(&shard.uuid);
+        let update: StateUpdate = Box::new(move |state| merge_mapping(state, &uuid, &fragment));
+        // Straight to the master: a recovering shard may need this before the node as a whole has recovered.
+        let call = self.desk.call(&self.shared.master, Lane::Write, move |master| {
+            Box::pin(async move { master.update("put-mapping (dynamic)".to_owned(), update).await })
+        });
+        Box::pin(async move { call.await.map_err(ApiError::from)?.map(drop) })
     }
 
     fn shard_failed(&self, id: &ShardId, reason: &str) {
         let key = (Arc::clone(&id.uuid), id.shard);
         let (generation, shard) = match self.shards.borrow_mut().get_mut(&key) {
             Some(slot) if matches!(slot.stage, SlotStage::Started(_)) => {
-                slot.generation += 1;
-                let stage = std::mem::replace(&mut slot.stage, SlotStage::Failed(reason.to_owned()));
+                slot.generation = self.next_generation();
+                let stage = std::mem::replace(&mut slot.stage, SlotStage::Failed);
                 (slot.generation, stage)
             }
             _ => return,
         };
         tracing::error!(index = %id.index, shard = id.shard, reason, "a shard has failed; recovering it from disk");
         self.shared.set_health(&key, ShardHealth::Failed(reason.to_owned()));
-        drop(shard);
         let this = self.this();
         let again = async move {
+            if let SlotStage::Started(shard) = shard {
+                this.close_shard(&key, shard, false).await;
+            }
             this.io.sleep(Duration::from_secs(1)).await;
             let unchanged = this.shards.borrow().get(&key).map(|slot| slot.generation) == Some(generation);
             if unchanged && !this.stopping.get() {
-                this.open(key, generation + 1, 1);
+                this.open(key, 1);
             }
         };
         self.io.spawn(Lane::Background, Box::pin(again));
@@ -429,7 +463,7 @@ impl<I: NodeIo> Backend for Core<I> {
             ShardRequest::Search(_) | ShardRequest::Fetch { .. } | ShardRequest::Explain { .. } => self
                 .desk
                 .call_abortable(to, Lane::Search, move |core| Box::pin(async move { core.local(id, request).await })),
-            ShardRequest::Get(_) => {
+            ShardRequest::Get(_) | ShardRequest::Open { .. } | ShardRequest::Free { .. } => {
                 self.desk.call(to, Lane::Search, move |core| Box::pin(async move { core.local(id, request).await }))
             }
             _ => self.desk.call(to, Lane::Write, move |core| Box::pin(async move { core.local(id, request).await })),

@@ -40,6 +40,7 @@ impl net::Handler for Api {
         let (backend, recovered) = (Rc::clone(&self.backend), self.core.is_recovered());
         Box::pin(async move {
             let response = match convert(request) {
+                Ok(request) if is_metrics(&backend, &request) => metrics(&backend, is_head).await,
                 Ok(request) if recovered || request.segments.is_empty() => {
                     let rendered = router::handle(&backend, request).await;
                     respond(rendered)
@@ -55,6 +56,22 @@ impl net::Handler for Api {
     fn refuse(&self, refusal: &Refusal) -> net::Response {
         error_response(refused(refusal), false)
     }
+}
+
+/// `GET /metrics`, unless an index has that name.
+fn is_metrics(backend: &SharedBackend, request: &Request) -> bool {
+    let state = backend.state();
+    request.path == "/metrics"
+        && matches!(request.method, Method::Get | Method::Head)
+        && !state.indices.contains_key("metrics")
+        && state.indices_of_alias("metrics").next().is_none()
+}
+
+async fn metrics(backend: &SharedBackend, is_head: bool) -> net::Response {
+    let text = backend.metrics_text().await;
+    let headers = vec![("content-type".to_owned(), "text/plain; version=0.0.4; charset=utf-8".to_owned())];
+    let length = is_head.then_some(text.len());
+    net::Response { status: 200, headers, body: text.into(), length }
 }
 
 fn refused(refusal: &Refusal) -> ApiError {

@@ -18,7 +18,6 @@ mod core;
 #[cfg(feature = "glommio")]
 mod http;
 mod master;
-mod placeholder;
 mod placement;
 mod report;
 #[cfg(feature = "glommio")]
