@@ -169,7 +169,7 @@ impl TieredMergePolicy {
             }
             let drops_deletes = members.iter().any(|&i| free[i].deleted_count > 0);
             // One segment alone is worth rewriting only for its deletes.
-            if members.len() < 2 && !(drops_deletes && !due_to_count) {
+            if members.len() < 2 && (due_to_count || !drops_deletes) {
                 continue;
             }
             if giant_running && bytes > self.max_merged_segment / 2 {

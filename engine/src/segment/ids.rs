@@ -44,7 +44,7 @@ fn fingerprint(hash: u64, doc_bits: u32) -> u32 {
 
 #[inline]
 fn home(hash: u64, slots: usize) -> usize {
-    (u128::from(hash) * slots as u128 >> 64) as usize
+    ((u128::from(hash) * slots as u128) >> 64) as usize
 }
 
 impl IdIndexWriter {
@@ -119,7 +119,7 @@ impl Ids {
         let offsets_at = tail_at.checked_sub(offsets_len).ok_or_else(corrupt)?;
         let offsets = Linear::open(ids.slice(offsets_at..tail_at), name)?;
         let enough_slots = index.len() / 4 > doc_count as usize || doc_count == 0;
-        if offsets.len() != doc_count as usize + 1 || !enough_slots || index.len() % 4 != 0 {
+        if offsets.len() != doc_count as usize + 1 || !enough_slots || !index.len().is_multiple_of(4) {
             return Err(corrupt());
         }
         Ok(Ids { blob: ids.slice(..offsets_at), offsets, slots: index, doc_bits: doc_bits(doc_count) })

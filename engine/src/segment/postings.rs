@@ -88,7 +88,7 @@ pub(crate) fn pack_patched(values: &[u32; BLOCK_LEN], out: &mut Vec<u8>) {
             *v &= (1 << best) - 1;
         }
     }
-    out.push((patches.len() / 2 << 5 | best) as u8);
+    out.push(((patches.len() / 2) << 5 | best) as u8);
     pack(&low, best as u8, out);
     out.extend_from_slice(&patches);
 }
