@@ -289,5 +289,5 @@ impl Sink for FullSink<'_, '_> {
 
 /// Whether equal ranks are equal keys.
 fn is_number(reader: &KeyReader<'_>) -> bool {
-    !matches!(reader, KeyReader::Bytes { .. })
+    !matches!(reader, KeyReader::Bytes { .. } | KeyReader::Id { .. })
 }

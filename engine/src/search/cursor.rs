@@ -34,6 +34,9 @@ pub(crate) enum Cursor<'a> {
     Constant { inner: Box<Cursor<'a>>, score: f32 },
 }
 
+/// Documents that a conjunction tries before it gives the loop around it a turn.
+pub(crate) const ALIGN_TRIES: u32 = 1024;
+
 /// The least document of a cursor's children.
 fn least(docs: &[DocId]) -> DocId {
     docs.iter().fold(NO_MORE_DOCS, |a, &b| a.min(b))
@@ -161,8 +164,7 @@ impl<'a> Cursor<'a> {
             | Cursor::Synonyms(_)
             | Cursor::Set { .. }
             | Cursor::List { .. } => true,
-            Cursor::Column(_) | Cursor::Phrase(_) | Cursor::Not(_) => false,
-            Cursor::And(c) => c.checks.is_empty(),
+            Cursor::Column(_) | Cursor::Phrase(_) | Cursor::Not(_) | Cursor::And(_) => false,
             Cursor::Or(c) => c.exact,
             Cursor::Optional(c) => c.required.is_exact(),
             Cursor::Boosting(c) => c.positive.is_exact(),
@@ -229,6 +231,7 @@ impl Cursor<'_> {
     pub(crate) fn block_end(&mut self, from: DocId) -> DocId {
         match self {
             Cursor::Term(c) => c.block(from).0,
+            Cursor::Phrase(c) => c.block(from).0,
             // The cheapest child that scores has the widest blocks.
             Cursor::And(c) => {
                 c.children.iter_mut().filter(|c| c.1).map(|c| c.0.block_end(from)).max().unwrap_or(NO_MORE_DOCS - 1)
@@ -253,6 +256,7 @@ impl Cursor<'_> {
     pub(crate) fn bound(&mut self, from: DocId, to: DocId) -> f64 {
         match self {
             Cursor::Term(c) => f64::from(c.bound(from, to)),
+            Cursor::Phrase(c) => f64::from(c.bound(from, to)),
             Cursor::And(c) => c.children.iter_mut().filter(|c| c.1).map(|c| c.0.bound(from, to)).sum(),
             Cursor::Or(c) => {
                 let bounds = c.children.iter_mut().map(|c| c.bound(from, to));
@@ -328,23 +332,39 @@ impl<'a> TermCursor<'a> {
         bm25::score(self.weight, self.postings.freq() as f32, norm)
     }
 
-    /// Calls `visit` with each document up to `end` (included) and its score; stands on the first behind it.
+    /// Calls `visit` with each document up to `end` (included) and its score; stands on the first behind it. Block by
+    /// block, so that the arithmetic is done on many documents at once.
     #[inline]
     pub(crate) fn scores_until(&mut self, end: DocId, mut visit: impl FnMut(DocId, f32)) {
-        let mut doc = self.doc();
-        while doc <= end {
-            visit(doc, self.score());
-            doc = self.postings.next();
+        let mut scores = [0.0f32; 128];
+        while self.doc() <= end {
+            let (docs, freqs) = self.postings.block();
+            let count = up_to(docs, end);
+            let scores = &mut scores[..count];
+            match self.norms {
+                Some(norms) => {
+                    for (score, &doc) in scores.iter_mut().zip(docs) {
+                        *score = self.table[norms[doc as usize] as usize];
+                    }
+                }
+                None => scores.fill(self.table[1]),
+            }
+            for (score, &freq) in scores.iter_mut().zip(freqs) {
+                *score = bm25::score(self.weight, freq as f32, *score);
+            }
+            docs.iter().zip(scores).for_each(|(&doc, score)| visit(doc, *score));
+            self.postings.advance(count);
         }
     }
 
     /// The same without scores.
     #[inline]
     pub(crate) fn docs_until(&mut self, end: DocId, mut visit: impl FnMut(DocId)) {
-        let mut doc = self.doc();
-        while doc <= end {
-            visit(doc);
-            doc = self.postings.next();
+        while self.doc() <= end {
+            let (docs, _) = self.postings.block();
+            let count = up_to(docs, end);
+            docs[..count].iter().for_each(|&doc| visit(doc));
+            self.postings.advance(count);
         }
     }
 
@@ -366,8 +386,17 @@ impl<'a> TermCursor<'a> {
     }
 }
 
+/// How many of `docs` (ascending, the first not behind `end`) are up to `end`.
 #[inline]
-fn best(impacts: &[(u32, u8)], weight: f32, table: &[f32; 256]) -> f32 {
+fn up_to(docs: &[DocId], end: DocId) -> usize {
+    match docs.last() {
+        Some(&last) if last <= end => docs.len(),
+        _ => docs.partition_point(|&d| d <= end),
+    }
+}
+
+#[inline]
+pub(crate) fn best(impacts: &[(u32, u8)], weight: f32, table: &[f32; 256]) -> f32 {
     impacts.iter().fold(0.0f32, |m, &(freq, norm)| m.max(bm25::score(weight, freq as f32, table[norm as usize])))
 }
 
@@ -405,6 +434,8 @@ pub(crate) struct AndCursor<'a> {
     /// Children with false candidates.
     checks: SmallVec<[usize; 4]>,
     doc: DocId,
+    /// Whether all children stand on `doc`.
+    aligned: bool,
 }
 
 impl<'a> AndCursor<'a> {
@@ -415,19 +446,27 @@ impl<'a> AndCursor<'a> {
         children.sort_by_key(|c| if matches!(c.0, Cursor::Column(_)) { u64::MAX } else { c.0.cost() });
         let checks = (0..children.len()).filter(|&i| !children[i].0.is_exact()).collect();
         let first = children[0].0.doc();
-        let mut and = AndCursor { children, checks, doc: 0 };
+        let mut and = AndCursor { children, checks, doc: 0, aligned: false };
         and.align(first);
         and
     }
 
-    /// Leapfrog: from the first child's `doc` to the first document that all have.
+    /// Leapfrog: from the first child's `doc` to the first document that all have, or a false candidate after many
+    /// tries, so that no call takes long.
     fn align(&mut self, mut doc: DocId) -> DocId {
         let (lead, others) = self.children.split_first_mut().expect("not empty");
+        let mut tries = 0;
+        self.aligned = true;
         'candidate: while doc != NO_MORE_DOCS {
             for (other, _) in others.iter_mut() {
                 let at = other.seek(doc);
                 if at > doc {
                     doc = lead.0.seek(at);
+                    tries += 1;
+                    if tries == ALIGN_TRIES {
+                        self.aligned = doc == NO_MORE_DOCS;
+                        break 'candidate;
+                    }
                     continue 'candidate;
                 }
             }
@@ -451,7 +490,7 @@ impl<'a> AndCursor<'a> {
     }
 
     fn matches(&mut self) -> bool {
-        self.checks.iter().all(|&i| self.children[i].0.matches())
+        self.aligned && self.checks.iter().all(|&i| self.children[i].0.matches())
     }
 
     fn score(&mut self) -> f32 {

@@ -311,3 +311,23 @@ pub struct FetchedHit {
     /// `_ignored`.
     pub ignored: Vec<String>,
 }
+
+/// Fuzzing: a text, and after a zero byte a term. Every grammar reads the text; patterns that compile run over the term.
+pub fn fuzz_query_text(data: &[u8]) {
+    let mut parts = data.splitn(2, |&b| b == 0);
+    let (text, term) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+    let Ok(text) = std::str::from_utf8(text) else { return };
+    for and in [false, true] {
+        let _ = query_string::parse(text, and);
+        let _ = simple_query_string::parse(text, and, simple_query_string::flags::ALL);
+    }
+    let _ = min_should_match::minimum_should_match(text, 7);
+    for case_insensitive in [false, true] {
+        if let Ok(regexp) = regexp::Regexp::new(text, case_insensitive, 1000) {
+            automaton::accepts(&regexp, term);
+        }
+        automaton::accepts(&automaton::Wildcard::new(text, case_insensitive), term);
+    }
+    let fuzzy = automaton::Fuzzy::new(text, 2, 1, true);
+    assert_eq!(fuzzy.distance(term).is_some(), automaton::accepts(&fuzzy, term));
+}

@@ -8,6 +8,7 @@ use smallvec::SmallVec;
 
 use crate::ids::{DocId, NO_MORE_DOCS};
 use crate::search::bm25::{self, Bm25};
+use crate::search::cursor::{ALIGN_TRIES, best};
 use crate::segment::reader::PostingsCursor;
 
 /// One slot: the terms that may be there, and the current document's positions.
@@ -86,6 +87,8 @@ pub(crate) struct PhraseCursor<'a> {
     slots: Vec<Slot<'a>>,
     slop: u32,
     doc: DocId,
+    /// Whether all slots stand on `doc`.
+    aligned: bool,
     freq: f32,
     norms: Option<&'a [u8]>,
     bm25: Option<&'a Bm25>,
@@ -111,8 +114,18 @@ impl<'a> PhraseCursor<'a> {
             ([only], 0) => only.impacts().iter().map(|&(f, n)| b.score(f as f32, n)).fold(0.0, f32::max),
             _ => b.weight,
         });
-        let mut cursor =
-            PhraseCursor { slots, slop, doc: 0, freq: 0.0, norms, bm25, max, scratch: Vec::new(), repeats };
+        let mut cursor = PhraseCursor {
+            slots,
+            slop,
+            doc: 0,
+            aligned: false,
+            freq: 0.0,
+            norms,
+            bm25,
+            max,
+            scratch: Vec::new(),
+            repeats,
+        };
         let first = cursor.slots[0].doc;
         cursor.align(first);
         cursor
@@ -130,6 +143,26 @@ impl<'a> PhraseCursor<'a> {
         self.max
     }
 
+    /// The block of the rarest slot around `target` (not falling from call to call): its last document, and a bound.
+    pub(crate) fn block(&mut self, target: DocId) -> (DocId, f32) {
+        let (Some(bm25), [only], 0) = (self.bm25, &mut self.slots[0].terms[..], self.slop) else {
+            return (NO_MORE_DOCS - 1, self.max);
+        };
+        let (last, impacts) = only.block_bounds(target);
+        (last, best(impacts, bm25.weight, &bm25.norms.0))
+    }
+
+    /// Bound on scores from `from` (not falling from call to call) to `to`.
+    pub(crate) fn bound(&mut self, from: DocId, to: DocId) -> f32 {
+        let (mut last, mut bound) = self.block(from);
+        while last < to && bound < self.max {
+            let (next_last, next) = self.block(last + 1);
+            bound = bound.max(next);
+            last = next_last;
+        }
+        bound
+    }
+
     pub(crate) fn next(&mut self) -> DocId {
         let doc = self.slots[0].next();
         self.align(doc)
@@ -143,13 +176,21 @@ impl<'a> PhraseCursor<'a> {
         self.align(doc)
     }
 
+    /// To the first document that all slots have, or a false candidate after many tries.
     fn align(&mut self, mut doc: DocId) -> DocId {
         let (lead, others) = self.slots.split_first_mut().expect("not empty");
+        let mut tries = 0;
+        self.aligned = true;
         'candidate: while doc != NO_MORE_DOCS {
             for other in others.iter_mut() {
                 let at = other.seek(doc);
                 if at > doc {
                     doc = lead.seek(at);
+                    tries += 1;
+                    if tries == ALIGN_TRIES {
+                        self.aligned = doc == NO_MORE_DOCS;
+                        break 'candidate;
+                    }
                     continue 'candidate;
                 }
             }
@@ -161,6 +202,9 @@ impl<'a> PhraseCursor<'a> {
 
     /// Computes the phrase frequency; without a scorer one place is enough.
     pub(crate) fn matches(&mut self) -> bool {
+        if !self.aligned {
+            return false;
+        }
         let first_only = self.bm25.is_none();
         for slot in &mut self.slots {
             slot.read(&mut self.scratch);

@@ -114,8 +114,9 @@ impl Class {
 enum Source {
     Score,
     Doc,
-    /// `_seq_no` and the like are not columns.
+    /// `_seq_no` and `_id` are not columns.
     SeqNo,
+    Id,
     Number {
         field: Option<Arc<FieldMapping>>,
         class: Class,
@@ -162,6 +163,7 @@ impl SortPlan {
                     SortBy::Score => Source::Score,
                     SortBy::Doc => Source::Doc,
                     SortBy::Field { field, .. } if field == "_seq_no" => Source::SeqNo,
+                    SortBy::Field { field, .. } if field == "_id" => Source::Id,
                     SortBy::Field { field, mode, missing, unmapped_type, format } => plan_field(
                         field,
                         *mode,
@@ -241,6 +243,9 @@ impl SortPlan {
                             _ => class.value(sortable),
                         }
                     }
+                    (Source::Id, Key::Bytes(Some(bytes))) => {
+                        SortValue::String(String::from_utf8_lossy(bytes).into_owned())
+                    }
                     (Source::Bytes { field, .. }, Key::Bytes(Some(bytes))) => {
                         let rendered = field.as_ref().map(|f| f.render_term(bytes));
                         match rendered {
@@ -279,6 +284,7 @@ impl SortPlan {
                     Source::Score => KeyReader::Score { flip },
                     Source::Doc => KeyReader::Doc { base: doc_base, flip },
                     Source::SeqNo => KeyReader::SeqNo { reader, flip },
+                    Source::Id => KeyReader::Id { reader, flip },
                     Source::Number { field, class, mode, missing, .. } => KeyReader::Number {
                         column: field.as_ref().and_then(|f| reader.field(&f.path)).and_then(|f| f.numbers()),
                         class: *class,
@@ -348,6 +354,12 @@ impl PlannedKey {
                     }
                 },
             },
+            Source::Id => {
+                return match value {
+                    SortValue::String(id) => Ok(Key::Bytes(Some(id.as_bytes().into()))),
+                    _ => Err(wrong("_id")),
+                };
+            }
             Source::Bytes { field, .. } => {
                 return Ok(Key::Bytes(match value {
                     SortValue::Null => None,
@@ -482,6 +494,10 @@ pub(crate) enum KeyReader<'a> {
         reader: &'a SegmentReader,
         flip: u64,
     },
+    Id {
+        reader: &'a SegmentReader,
+        flip: u64,
+    },
     Number {
         column: Option<&'a NumberColumn>,
         class: Class,
@@ -507,6 +523,7 @@ impl KeyReader<'_> {
             KeyReader::Score { flip } => number::from_f32(score) ^ flip,
             KeyReader::Doc { base, flip } => u64::from(base + doc) ^ flip,
             KeyReader::SeqNo { reader, flip } => reader.seq_no(doc).0 as u64 ^ flip,
+            KeyReader::Id { reader, flip } => id_rank(reader.id(doc).as_bytes()) ^ flip,
             KeyReader::Number { column, class, mode, missing, flip, .. } => {
                 let value = column.and_then(|c| match mode {
                     SortMode::Min => c.first(doc),
@@ -542,6 +559,7 @@ impl KeyReader<'_> {
     pub(crate) fn rank_of(&self, key: &Key) -> u64 {
         match (self, key) {
             (_, Key::Number(n)) => *n,
+            (KeyReader::Id { flip, .. }, Key::Bytes(Some(id))) => id_rank(id) ^ flip,
             (KeyReader::Bytes { column: Some(column), descending, .. }, Key::Bytes(Some(bytes))) => {
                 bytes_rank(column, bytes, *descending)
             }
@@ -582,6 +600,7 @@ impl KeyReader<'_> {
                     None => missing.clone(),
                 })
             }
+            KeyReader::Id { reader, .. } => Key::Bytes(Some(reader.id(doc).as_bytes().into())),
             _ => Key::Number(self.rank(doc, score, scratch)),
         }
     }
@@ -616,6 +635,14 @@ impl KeyReader<'_> {
             _ => None,
         }
     }
+}
+
+/// The first eight bytes: ids with equal ranks are compared whole.
+fn id_rank(id: &[u8]) -> u64 {
+    let mut first = [0; 8];
+    let length = id.len().min(8);
+    first[..length].copy_from_slice(&id[..length]);
+    u64::from_be_bytes(first)
 }
 
 /// The rank of all documents where a segment has no column.

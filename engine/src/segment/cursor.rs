@@ -170,6 +170,26 @@ impl<'a> PostingsCursor<'a> {
         NO_MORE_DOCS
     }
 
+    /// The decoded block from the current document on: documents and how often each has the term. Empty at the end.
+    #[inline]
+    pub fn block(&mut self) -> (&[DocId], &[u32]) {
+        self.unpack_freqs();
+        let rest = self.index.min(self.len)..self.len;
+        (&self.docs[rest.clone()], &self.freqs[rest])
+    }
+
+    /// Moves `count` documents on, at most as many as [`PostingsCursor::block`] gave.
+    #[inline]
+    pub fn advance(&mut self, count: usize) -> DocId {
+        let next = self.index + count;
+        if next < self.len {
+            self.index = next;
+            self.doc = self.docs[next & (BLOCK_LEN - 1)];
+            return self.doc;
+        }
+        self.next_in_new_block()
+    }
+
     /// First document >= target; never moves backwards.
     #[inline]
     pub fn seek(&mut self, target: DocId) -> DocId {
