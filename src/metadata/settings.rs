@@ -431,6 +431,19 @@ pub fn shown(settings: &Map<String, Value>, flat: bool) -> Value {
     nest(settings)
 }
 
+/// With `human`: dates and versions as people read them, beside the numbers.
+#[must_use]
+pub fn humanised(settings: &Map<String, Value>) -> Map<String, Value> {
+    let mut out = settings.clone();
+    if let Some(ms) = settings.get("index.creation_date").and_then(Value::as_str).and_then(|s| s.parse().ok()) {
+        out.insert("index.creation_date_string".into(), crate::rest::cluster::iso(ms).into());
+    }
+    if settings.contains_key("index.version.created") {
+        out.insert("index.version.created_string".into(), crate::rest::http::VERSION.into());
+    }
+    out
+}
+
 /// The `analysis` object of an index's settings, as the analyzer registry takes it.
 #[must_use]
 pub fn analysis(settings: &Map<String, Value>) -> Value {

@@ -225,7 +225,7 @@ pub async fn health(backend: &SharedBackend, request: Request) -> ApiResult<Resp
     let mut own = shown(&counts);
     let status = if missing { Status::Red } else { counts.status };
     out.insert("status".into(), status.name().into());
-    own.remove("status");
+    own.shift_remove("status");
     out.insert("timed_out".into(), timed_out.into());
     out.insert("number_of_nodes".into(), 1.into());
     out.insert("number_of_data_nodes".into(), 1.into());
@@ -265,7 +265,7 @@ fn indices_level(backend: &SharedBackend, indices: &[Arc<IndexMetadata>], shards
             for shard in 0..index.number_of_shards {
                 let counts = shard_counts(backend, index, shard);
                 let mut one = shown(&counts);
-                one.remove("active_primary_shards");
+                one.shift_remove("active_primary_shards");
                 one.insert("primary_active".into(), (counts.active_primaries == 1).into());
                 list.insert(shard.to_string(), Value::Object(one));
             }

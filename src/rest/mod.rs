@@ -1,8 +1,10 @@
 //! The REST API: requests in, answers out; no sockets here.
 
 pub mod bulk;
+pub mod cat;
 pub mod cluster;
 pub mod document;
+pub mod field_caps;
 pub mod filter;
 pub mod http;
 pub mod indices;

@@ -2,7 +2,7 @@
 
 use super::request::Method::{Delete, Get, Post, Put};
 use super::router::Route;
-use super::{bulk, cluster, document, indices, nodes, root, search};
+use super::{bulk, cat, cluster, document, field_caps, indices, nodes, root, search};
 
 /// Parameters of APIs that take index expressions.
 const INDICES: &str = "ignore_unavailable allow_no_indices expand_wildcards ignore_throttled";
@@ -43,6 +43,7 @@ pub fn all() -> Vec<Route> {
     routes.extend(index_routes());
     routes.extend(cluster_routes());
     routes.extend(search_routes());
+    routes.extend(cat_routes());
     routes
 }
 
@@ -280,7 +281,48 @@ fn search_routes() -> Vec<Route> {
         route!([Get, Post] "/{index}/_explain/{id}", search::explain, [QUERY, SOURCE, "stored_fields"]),
         route!([Get, Post] "/{index}/{type}/{id}/_explain", search::explain, [QUERY, SOURCE, "stored_fields"],
             deprecated = "[types removal] Specifying a type in explain requests is deprecated."),
+        route!([Get, Post] "/_field_caps", field_caps::field_caps, [INDICES, "fields include_unmapped"]),
+        route!([Get, Post] "/{index}/_field_caps", field_caps::field_caps, [INDICES, "fields include_unmapped"]),
         route!([Get, Post] "/_search_shards", search::search_shards, [INDICES, "preference routing local"]),
         route!([Get, Post] "/{index}/_search_shards", search::search_shards, [INDICES, "preference routing local"]),
+    ]
+}
+
+fn cat_routes() -> Vec<Route> {
+    use cat::{indices, nodes, shards};
+    const TABLE: &str = "h help s v bytes time size ts local master_timeout cluster_manager_timeout pri expand_wildcards \
+                         include_unloaded_segments";
+    vec![
+        route!([Get] "/_cat", cat::help, ["help s"], body = false),
+        route!([Get] "/_cat/aliases", indices::aliases, [TABLE], body = false),
+        route!([Get] "/_cat/aliases/{name}", indices::aliases, [TABLE], body = false),
+        route!([Get] "/_cat/allocation", shards::allocation, [TABLE], body = false),
+        route!([Get] "/_cat/allocation/{node_id}", shards::allocation, [TABLE], body = false),
+        route!([Get] "/_cat/count", indices::count, [TABLE], body = false),
+        route!([Get] "/_cat/count/{index}", indices::count, [TABLE], body = false),
+        route!([Get] "/_cat/fielddata", shards::fielddata, [TABLE, "fields"], body = false),
+        route!([Get] "/_cat/fielddata/{fields}", shards::fielddata, [TABLE], body = false),
+        route!([Get] "/_cat/health", indices::health, [TABLE], body = false),
+        route!([Get] "/_cat/indices", indices::indices, [TABLE, "health"], body = false),
+        route!([Get] "/_cat/indices/{index}", indices::indices, [TABLE, "health"], body = false),
+        route!([Get] "/_cat/master", nodes::master, [TABLE], body = false),
+        route!([Get] "/_cat/nodeattrs", nodes::attributes, [TABLE], body = false),
+        route!([Get] "/_cat/nodes", nodes::nodes, [TABLE, "full_id"], body = false),
+        route!([Get] "/_cat/pending_tasks", nodes::pending_tasks, [TABLE], body = false),
+        route!([Get] "/_cat/plugins", nodes::plugins, [TABLE], body = false),
+        route!([Get] "/_cat/recovery", shards::recovery, [TABLE, INDICES, "active_only detailed index"], body = false),
+        route!([Get] "/_cat/recovery/{index}", shards::recovery, [TABLE, INDICES, "active_only detailed"], body = false),
+        route!([Get] "/_cat/repositories", nodes::repositories, [TABLE], body = false),
+        route!([Get] "/_cat/segments", shards::segments, [TABLE, INDICES], body = false),
+        route!([Get] "/_cat/segments/{index}", shards::segments, [TABLE, INDICES], body = false),
+        route!([Get] "/_cat/shards", shards::shards, [TABLE], body = false),
+        route!([Get] "/_cat/shards/{index}", shards::shards, [TABLE], body = false),
+        route!([Get] "/_cat/snapshots", nodes::snapshots, [TABLE, "ignore_unavailable"], body = false),
+        route!([Get] "/_cat/snapshots/{repository}", nodes::snapshots, [TABLE, "ignore_unavailable"], body = false),
+        route!([Get] "/_cat/tasks", nodes::tasks, [TABLE, "nodes actions detailed parent_task_id"], body = false),
+        route!([Get] "/_cat/templates", indices::templates, [TABLE], body = false),
+        route!([Get] "/_cat/templates/{name}", indices::templates, [TABLE], body = false),
+        route!([Get] "/_cat/thread_pool", nodes::thread_pool, [TABLE], body = false),
+        route!([Get] "/_cat/thread_pool/{thread_pool_patterns}", nodes::thread_pool, [TABLE], body = false),
     ]
 }

@@ -35,9 +35,6 @@ pub async fn create(backend: &SharedBackend, mut request: Request) -> ApiResult<
     if request.param("include_type_name").is_some() {
         headers.push(warning(TYPES_IN_CREATE));
     }
-    if settings.get("index.soft_deletes.enabled").is_some_and(|v| v == "false") {
-        headers.push(warning(&format!("Creating indices with soft-deletes disabled is deprecated and will be removed in future Elasticsearch versions. Please do not specify value for setting [index.soft_deletes.enabled] of index [{name}].")));
-    }
     let wanted = CreateIndex {
         name: name.clone(),
         provided_name: Some(expression),
@@ -136,6 +133,7 @@ pub async fn get(backend: &SharedBackend, request: Request) -> ApiResult<Respons
     let typed = flag(&request, "include_type_name", false)?;
     let flat = flag(&request, "flat_settings", false)?;
     let defaults = flag(&request, "include_defaults", false)?;
+    let human = flag(&request, "human", false)?;
     let mut out = Map::new();
     let mut indices = resolve(&state, &params::indices(&request), options, backend.now_ms())?;
     indices.sort_by(|a, b| a.name.cmp(&b.name));
@@ -143,7 +141,8 @@ pub async fn get(backend: &SharedBackend, request: Request) -> ApiResult<Respons
         let mut shown = Map::new();
         shown.insert("aliases".into(), alias::all_shown(&index));
         shown.insert("mappings".into(), mapping_shown(&index, typed));
-        shown.insert("settings".into(), settings::shown(&index.settings, flat));
+        let own = if human { settings::humanised(&index.settings) } else { index.settings.clone() };
+        shown.insert("settings".into(), settings::shown(&own, flat));
         if defaults {
             shown.insert("defaults".into(), settings::shown(&settings::defaults(&index), flat));
         }

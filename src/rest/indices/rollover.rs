@@ -66,6 +66,7 @@ pub async fn rollover(backend: &SharedBackend, mut request: Request) -> ApiResul
             }
         }
     }
+    let (settings, mapping, aliases) = create::parse_body(&Value::Object(create_body), typed)?;
     let new_name = match request.param("new_index") {
         Some(name) => date_math(name, backend.now_ms())?,
         None => match old.settings.get("index.provided_name").and_then(Value::as_str).filter(|p| p.starts_with('<')) {
@@ -91,7 +92,6 @@ pub async fn rollover(backend: &SharedBackend, mut request: Request) -> ApiResul
         "conditions": met,
     });
     if rolls {
-        let (settings, mapping, aliases) = create::parse_body(&Value::Object(create_body), typed)?;
         let wanted = CreateIndex {
             name: new_name.clone(),
             settings,

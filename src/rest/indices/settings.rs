@@ -19,6 +19,7 @@ pub async fn get(backend: &SharedBackend, request: Request) -> ApiResult<Respons
     let options = indices_options(&request, IndicesOptions::OPEN_CLOSED)?;
     let flat = flag(&request, "flat_settings", false)?;
     let defaults = flag(&request, "include_defaults", false)?;
+    let human = flag(&request, "human", false)?;
     let names = params::list(&request, "name").unwrap_or_default();
     let wanted = |key: &str| names.is_empty() || names.iter().any(|n| n == "_all" || glob(n, key));
     let state = backend.state();
@@ -30,7 +31,7 @@ pub async fn get(backend: &SharedBackend, request: Request) -> ApiResult<Respons
         let pick = |all: &Map<String, Value>| -> Map<String, Value> {
             all.iter().filter(|(k, _)| wanted(k)).map(|(k, v)| (k.clone(), v.clone())).collect()
         };
-        let own = pick(&index.settings);
+        let own = if human { pick(&settings::humanised(&index.settings)) } else { pick(&index.settings) };
         if own.is_empty() && !names.is_empty() && !defaults {
             continue;
         }

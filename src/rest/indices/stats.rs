@@ -10,6 +10,7 @@ use super::shards_header;
 use crate::backend::SharedBackend;
 use crate::error::{ApiError, ApiResult};
 use crate::metadata::resolve::IndicesOptions;
+use crate::rest::cluster::iso;
 use crate::rest::params::{self, flag};
 use crate::rest::request::{Request, Response};
 use crate::rest::router::unrecognized;
@@ -316,17 +317,27 @@ pub async fn segments(backend: &SharedBackend, request: Request) -> ApiResult<Re
 pub async fn recovery(backend: &SharedBackend, request: Request) -> ApiResult<Response> {
     let active_only = flag(&request, "active_only", false)?;
     let detailed = flag(&request, "detailed", false)?;
-    let mut indices = targets(backend, &request, IndicesOptions::OPEN_CLOSED)?;
-    indices.retain(|i| i.open);
-    let (answers, _) = gather(backend, &indices).await;
+    let human = flag(&request, "human", false)?;
+    let indices = targets(backend, &request, IndicesOptions::OPEN_CLOSED)?;
+    let open: Vec<Arc<IndexMetadata>> = indices.iter().filter(|i| i.open).cloned().collect();
+    let (answers, _) = gather(backend, &open).await;
     let mut out = Map::new();
     let node = backend.node();
     for index in &indices {
         let mut shards = Vec::new();
-        for (_, shard, stats) in answers.iter().filter(|(i, ..)| i.name == index.name) {
+        // A closed index stays where it was recovered, without a running shard.
+        let closed: Vec<(u32, ShardStats)> = if index.open {
+            Vec::new()
+        } else {
+            (0..index.number_of_shards).map(|shard| (shard, ShardStats::default())).collect()
+        };
+        let running = answers.iter().filter(|(i, ..)| i.name == index.name).map(|(_, shard, stats)| (*shard, stats));
+        for (shard, stats) in running.chain(closed.iter().map(|(shard, stats)| (*shard, stats))) {
             if active_only {
                 continue;
             }
+            let at = node.start_ms.max(index.creation_date);
+            let existing = stats.recovered_operations > 0 || node.start_ms > index.creation_date || !index.open;
             let address = json!({
                 "id": node.id, "host": node.host, "transport_address": node.transport_address, "ip": node.host, "name": node.name,
             });
@@ -335,15 +346,15 @@ pub async fn recovery(backend: &SharedBackend, request: Request) -> ApiResult<Re
             if detailed {
                 files["details"] = json!([]);
             }
-            shards.push(json!({
+            let mut one = json!({
                 "id": shard,
-                "type": if replayed > 0 || node.start_ms > index.creation_date { "EXISTING_STORE" } else { "EMPTY_STORE" },
+                "type": if existing { "EXISTING_STORE" } else { "EMPTY_STORE" },
                 "stage": "DONE",
                 "primary": true,
-                "start_time_in_millis": node.start_ms.max(index.creation_date),
-                "stop_time_in_millis": node.start_ms.max(index.creation_date),
+                "start_time_in_millis": at,
+                "stop_time_in_millis": at,
                 "total_time_in_millis": 0,
-                "source": if replayed > 0 { json!({ "bootstrap_new_history_uuid": false }) } else { json!({}) },
+                "source": if existing { json!({ "bootstrap_new_history_uuid": false }) } else { json!({}) },
                 "target": address,
                 "index": {
                     "size": {
@@ -358,7 +369,22 @@ pub async fn recovery(backend: &SharedBackend, request: Request) -> ApiResult<Re
                     "recovered": replayed, "total": replayed, "percent": "100.0%", "total_on_start": replayed, "total_time_in_millis": 0,
                 },
                 "verify_index": { "check_index_time_in_millis": 0, "total_time_in_millis": 0 },
-            }));
+            });
+            if human {
+                one["start_time"] = iso(at).into();
+                one["stop_time"] = iso(at).into();
+                one["total_time"] = "0s".into();
+                one["index"]["size"]["total"] = "0b".into();
+                one["index"]["size"]["reused"] = "0b".into();
+                one["index"]["size"]["recovered"] = "0b".into();
+                one["index"]["total_time"] = "0s".into();
+                one["index"]["source_throttle_time"] = "-1".into();
+                one["index"]["target_throttle_time"] = "-1".into();
+                one["translog"]["total_time"] = "0s".into();
+                one["verify_index"]["check_index_time"] = "0s".into();
+                one["verify_index"]["total_time"] = "0s".into();
+            }
+            shards.push(one);
         }
         if !shards.is_empty() {
             out.insert(index.name.clone(), json!({ "shards": shards }));

@@ -12,6 +12,7 @@ use crate::coordinate::join;
 use crate::error::{ApiError, ApiResult};
 use crate::metadata::block::{self, Level};
 use crate::metadata::resolve::{IndicesOptions, resolve};
+use crate::rest::http::warning;
 use crate::rest::params::{self, active_shards, flag, indices_options, int, time};
 use crate::rest::request::{Request, Response};
 use crate::shard::message::{ShardRequest, ShardResponse};
@@ -121,7 +122,7 @@ pub async fn flush_synced(backend: &SharedBackend, request: Request) -> ApiResul
         out.insert(index.name.clone(), json!({ "total": all, "successful": own, "failed": 0 }));
     }
     let mut response = Response::ok(Value::Object(out));
-    response.headers.push(crate::rest::http::warning(
+    response.headers.push(warning(
         "Synced flush is deprecated and will be removed in 8.0. Use flush at /_flush or /{index}/_flush instead.",
     ));
     Ok(response)
@@ -131,18 +132,16 @@ pub async fn flush_synced(backend: &SharedBackend, request: Request) -> ApiResul
 pub async fn force_merge(backend: &SharedBackend, request: Request) -> ApiResult<Response> {
     let max_segments = int(&request, "max_num_segments")?;
     let only_expunge_deletes = flag(&request, "only_expunge_deletes", false)?;
-    if only_expunge_deletes && max_segments.is_some_and(|n| n > 0) {
-        return Err(ApiError::validation(&[
-            "cannot set only_expunge_deletes and max_num_segments at the same time, those two parameters are mutually exclusive"
-                .to_owned(),
-        ]));
-    }
     let work = ShardRequest::ForceMerge {
         max_segments: max_segments.filter(|n| *n > 0).map(|n| n as u32),
         only_expunge_deletes,
         flush: flag(&request, "flush", true)?,
     };
-    all_shards(backend, &request, work, true).await
+    let mut response = all_shards(backend, &request, work, true).await?;
+    if only_expunge_deletes && max_segments.is_some_and(|n| n > 0) {
+        response.headers.push(warning("setting only_expunge_deletes and max_num_segments at the same time is deprecated and will be rejected in a future version"));
+    }
+    Ok(response)
 }
 
 /// `POST [/{index}]/_cache/clear`

@@ -1,0 +1,371 @@
+//! `_cat/indices`, `_cat/aliases`, `_cat/count`, `_cat/templates`, `_cat/health`.
+
+use std::sync::Arc;
+
+use ringdex_net::cluster::state::IndexMetadata;
+use serde_json::Value;
+
+use super::{answer, clock};
+use crate::backend::SharedBackend;
+use crate::error::{ApiError, ApiResult};
+use crate::metadata::resolve::{IndicesOptions, is_hidden, resolve};
+use crate::rest::cluster::{Counts, index_counts, iso};
+use crate::rest::filter::glob;
+use crate::rest::indices::stats::{add, gather};
+use crate::rest::params::{self, indices_options, strings};
+use crate::rest::request::{Request, Response};
+use crate::rest::table::{Cell, Column, Table};
+use crate::shard::message::ShardStats;
+
+macro_rules! stat_columns {
+    ([$($first:expr),* $(,)?] $(($name:literal, [$($alias:literal),*], $text:literal)),* $(,)?) => {
+        &[
+            $($first,)*
+            $(
+                Column::new($name, &[$($alias),*], $text).hidden().right().with_sibling("pri"),
+                Column::new(concat!("pri.", $name), &[], $text).hidden().right(),
+            )*
+        ]
+    };
+}
+
+const INDICES: &[Column] = stat_columns![
+    [
+        Column::new("health", &["h"], "current health status"),
+        Column::new("status", &["s"], "open/close status"),
+        Column::new("index", &["i", "idx"], "index name"),
+        Column::new("uuid", &["id", "uuid"], "index uuid"),
+        Column::new("pri", &["p", "shards.primary", "shardsPrimary"], "number of primary shards").right(),
+        Column::new("rep", &["r", "shards.replica", "shardsReplica"], "number of replica shards").right(),
+        Column::new("docs.count", &["dc", "docsCount"], "available docs").right(),
+        Column::new("docs.deleted", &["dd", "docsDeleted"], "deleted docs").right(),
+        Column::new("creation.date", &["cd"], "index creation date (millisecond value)").hidden(),
+        Column::new("creation.date.string", &["cds"], "index creation date (as string)").hidden(),
+        Column::new("store.size", &["ss", "storeSize"], "store size of primaries & replicas").right().with_sibling("pri"),
+        Column::new("pri.store.size", &[], "store size of primaries").right(),
+    ]
+    ("completion.size", ["cs", "completionSize"], "size of completion"),
+    ("fielddata.memory_size", ["fm", "fielddataMemory"], "used fielddata cache"),
+    ("fielddata.evictions", ["fe", "fielddataEvictions"], "fielddata evictions"),
+    ("query_cache.memory_size", ["qcm", "queryCacheMemory"], "used query cache"),
+    ("query_cache.evictions", ["qce", "queryCacheEvictions"], "query cache evictions"),
+    ("request_cache.memory_size", ["rcm", "requestCacheMemory"], "used request cache"),
+    ("request_cache.evictions", ["rce", "requestCacheEvictions"], "request cache evictions"),
+    ("request_cache.hit_count", ["rchc", "requestCacheHitCount"], "request cache hit count"),
+    ("request_cache.miss_count", ["rcmc", "requestCacheMissCount"], "request cache miss count"),
+    ("flush.total", ["ft", "flushTotal"], "number of flushes"),
+    ("flush.total_time", ["ftt", "flushTotalTime"], "time spent in flush"),
+    ("get.current", ["gc", "getCurrent"], "number of current get ops"),
+    ("get.time", ["gti", "getTime"], "time spent in get"),
+    ("get.total", ["gto", "getTotal"], "number of get ops"),
+    ("get.exists_time", ["geti", "getExistsTime"], "time spent in successful gets"),
+    ("get.exists_total", ["geto", "getExistsTotal"], "number of successful gets"),
+    ("get.missing_time", ["gmti", "getMissingTime"], "time spent in failed gets"),
+    ("get.missing_total", ["gmto", "getMissingTotal"], "number of failed gets"),
+    ("indexing.delete_current", ["idc", "indexingDeleteCurrent"], "number of current deletions"),
+    ("indexing.delete_time", ["idti", "indexingDeleteTime"], "time spent in deletions"),
+    ("indexing.delete_total", ["idto", "indexingDeleteTotal"], "number of delete ops"),
+    ("indexing.index_current", ["iic", "indexingIndexCurrent"], "number of current indexing ops"),
+    ("indexing.index_time", ["iiti", "indexingIndexTime"], "time spent in indexing"),
+    ("indexing.index_total", ["iito", "indexingIndexTotal"], "number of indexing ops"),
+    ("indexing.index_failed", ["iif", "indexingIndexFailed"], "number of failed indexing ops"),
+    ("merges.current", ["mc", "mergesCurrent"], "number of current merges"),
+    ("merges.current_docs", ["mcd", "mergesCurrentDocs"], "number of current merging docs"),
+    ("merges.current_size", ["mcs", "mergesCurrentSize"], "size of current merges"),
+    ("merges.total", ["mt", "mergesTotal"], "number of completed merge ops"),
+    ("merges.total_docs", ["mtd", "mergesTotalDocs"], "docs merged"),
+    ("merges.total_size", ["mts", "mergesTotalSize"], "size merged"),
+    ("merges.total_time", ["mtt", "mergesTotalTime"], "time spent in merges"),
+    ("refresh.total", ["rto", "refreshTotal"], "total refreshes"),
+    ("refresh.time", ["rti", "refreshTime"], "time spent in refreshes"),
+    ("refresh.external_total", ["rto", "refreshTotal"], "total external refreshes"),
+    ("refresh.external_time", ["rti", "refreshTime"], "time spent in external refreshes"),
+    ("refresh.listeners", ["rli", "refreshListeners"], "number of pending refresh listeners"),
+    ("search.fetch_current", ["sfc", "searchFetchCurrent"], "current fetch phase ops"),
+    ("search.fetch_time", ["sfti", "searchFetchTime"], "time spent in fetch phase"),
+    ("search.fetch_total", ["sfto", "searchFetchTotal"], "total fetch ops"),
+    ("search.open_contexts", ["so", "searchOpenContexts"], "open search contexts"),
+    ("search.query_current", ["sqc", "searchQueryCurrent"], "current query phase ops"),
+    ("search.query_time", ["sqti", "searchQueryTime"], "time spent in query phase"),
+    ("search.query_total", ["sqto", "searchQueryTotal"], "total query phase ops"),
+    ("search.scroll_current", ["scc", "searchScrollCurrent"], "open scroll contexts"),
+    ("search.scroll_time", ["scti", "searchScrollTime"], "time scroll contexts held open"),
+    ("search.scroll_total", ["scto", "searchScrollTotal"], "completed scroll contexts"),
+    ("segments.count", ["sc", "segmentsCount"], "number of segments"),
+    ("segments.memory", ["sm", "segmentsMemory"], "memory used by segments"),
+    ("segments.index_writer_memory", ["siwm", "segmentsIndexWriterMemory"], "memory used by index writer"),
+    ("segments.version_map_memory", ["svmm", "segmentsVersionMapMemory"], "memory used by version map"),
+    ("segments.fixed_bitset_memory", ["sfbm", "fixedBitsetMemory"], "memory used by fixed bit sets for nested object field types and export type filters for types referred in _parent fields"),
+    ("warmer.current", ["wc", "warmerCurrent"], "current warmer ops"),
+    ("warmer.total", ["wto", "warmerTotal"], "total warmer ops"),
+    ("warmer.total_time", ["wtt", "warmerTotalTime"], "time spent in warmers"),
+    ("suggest.current", ["suc", "suggestCurrent"], "number of current suggest ops"),
+    ("suggest.time", ["suti", "suggestTime"], "time spend in suggest"),
+    ("suggest.total", ["suto", "suggestTotal"], "number of suggest ops"),
+    ("memory.total", ["tm", "memoryTotal"], "total used memory"),
+];
+
+/// Fixed columns before the ones that are statistics.
+const FIXED: usize = 12;
+
+/// One statistic by its column's name.
+#[must_use]
+pub fn stat_cell(name: &str, s: &ShardStats) -> Cell {
+    let millis = |ms: u64| Cell::Nanos(ms.saturating_mul(1_000_000));
+    match name {
+        "docs" | "docs.count" => s.docs_count.into(),
+        "docs.deleted" => s.docs_deleted.into(),
+        "store" | "store.size" => Cell::Bytes(s.store_size_bytes),
+        "completion.size" | "fielddata.memory_size" | "query_cache.memory_size" | "request_cache.memory_size"
+        | "merges.current_size" | "segments.fixed_bitset_memory" => Cell::Bytes(0),
+        "flush.total" => s.flush_total.into(),
+        "flush.total_time" => millis(s.flush_time_ms),
+        "get.time" | "get.exists_time" => millis(s.get_time_ms),
+        "get.total" => s.get_total.into(),
+        "get.exists_total" => s.get_exists_total.into(),
+        "get.missing_total" => s.get_missing_total.into(),
+        "indexing.delete_time" => millis(s.delete_time_ms),
+        "indexing.delete_total" => s.delete_total.into(),
+        "indexing.index_time" => millis(s.index_time_ms),
+        "indexing.index_total" => s.index_total.into(),
+        "indexing.index_failed" => s.index_failed.into(),
+        "merges.current" => s.merges_current.into(),
+        "merges.total" => s.merges_total.into(),
+        "merges.total_docs" => s.merges_docs.into(),
+        "merges.total_size" => Cell::Bytes(s.merges_size_bytes),
+        "merges.total_time" => millis(s.merges_time_ms),
+        "refresh.total" => s.refresh_total.into(),
+        "refresh.time" | "refresh.external_time" => millis(s.refresh_time_ms),
+        "refresh.external_total" => s.refresh_external_total.into(),
+        "refresh.listeners" => s.refresh_listeners.into(),
+        "search.fetch_time" => millis(s.fetch_time_ms),
+        "search.fetch_total" => s.fetch_total.into(),
+        "search.open_contexts" => s.open_contexts.into(),
+        "search.query_time" => millis(s.query_time_ms),
+        "search.query_total" => s.query_total.into(),
+        "segments.count" => s.segments_count.into(),
+        "segments.memory" => Cell::Bytes(s.segments_memory_bytes),
+        "segments.index_writer_memory" => Cell::Bytes(s.index_writer_memory_bytes),
+        "segments.version_map_memory" => Cell::Bytes(s.version_map_memory_bytes),
+        "seq_no.max" => Cell::Int(s.max_seq_no),
+        "seq_no.local_checkpoint" => Cell::Int(s.local_checkpoint),
+        "seq_no.global_checkpoint" => Cell::Int(s.global_checkpoint),
+        "memory.total" => {
+            Cell::Bytes(s.segments_memory_bytes + s.index_writer_memory_bytes + s.version_map_memory_bytes)
+        }
+        time if time.ends_with("time") => Cell::Nanos(0),
+        _ => Cell::Int(0),
+    }
+}
+
+/// `GET /_cat/indices[/{index}]`
+pub async fn indices(backend: &SharedBackend, request: Request) -> ApiResult<Response> {
+    if request.param("help").is_some() {
+        return answer(&request, &Table::new(INDICES));
+    }
+    let wanted_health = match request.param("health") {
+        None => None,
+        Some(word @ ("green" | "yellow" | "red")) => Some(word),
+        Some(other) => return Err(ApiError::illegal_argument(format!("unknown cluster health status [{other}]"))),
+    };
+    let options = indices_options(&request, IndicesOptions { expand_hidden: false, ..IndicesOptions::OPEN_CLOSED })?;
+    let state = backend.state();
+    let mut list = resolve(&state, &params::indices(&request), options, backend.now_ms())?;
+    list.sort_by(|a, b| a.name.cmp(&b.name));
+    let open: Vec<Arc<IndexMetadata>> = list.iter().filter(|i| i.open).cloned().collect();
+    let (shards, _) = gather(backend, &open).await;
+    let mut table = Table::new(INDICES);
+    for index in &list {
+        let counts = index_counts(backend, index);
+        if wanted_health.is_some_and(|w| w != counts.status.name()) {
+            continue;
+        }
+        let mut sum = ShardStats::default();
+        for (.., stats) in shards.iter().filter(|(i, ..)| i.name == index.name) {
+            add(&mut sum, stats);
+        }
+        let stat = |name: &str| if index.open { stat_cell(name, &sum) } else { Cell::Null };
+        let mut row = vec![
+            counts.status.name().into(),
+            if index.open { "open" } else { "close" }.into(),
+            index.name.clone().into(),
+            index.uuid.clone().into(),
+            Cell::Int(index.number_of_shards.into()),
+            Cell::Int(index.number_of_replicas.into()),
+            stat("docs.count"),
+            stat("docs.deleted"),
+            Cell::Int(index.creation_date),
+            iso(index.creation_date).into(),
+            stat("store.size"),
+            stat("store.size"),
+        ];
+        for column in &INDICES[FIXED..] {
+            row.push(stat(column.name.strip_prefix("pri.").unwrap_or(column.name)));
+        }
+        table.push(row);
+    }
+    answer(&request, &table)
+}
+
+const ALIASES: &[Column] = &[
+    Column::new("alias", &["a"], "alias name"),
+    Column::new("index", &["i", "idx"], "index alias points to"),
+    Column::new("filter", &["f", "fi"], "filter"),
+    Column::new("routing.index", &["ri", "routingIndex"], "index routing"),
+    Column::new("routing.search", &["rs", "routingSearch"], "search routing"),
+    Column::new("is_write_index", &["w", "isWriteIndex"], "write index"),
+];
+
+/// `GET /_cat/aliases[/{name}]`
+pub async fn aliases(backend: &SharedBackend, request: Request) -> ApiResult<Response> {
+    let options = indices_options(&request, IndicesOptions::LENIENT_ALL)?;
+    let names = params::list(&request, "name").unwrap_or_default();
+    let state = backend.state();
+    let mut table = Table::new(ALIASES);
+    for index in state.indices.values() {
+        if is_hidden(index) && !options.expand_hidden {
+            continue;
+        }
+        for (name, alias) in &index.aliases {
+            let wanted = names.is_empty() || names.iter().any(|n| n == "_all" || glob(n, name));
+            let visible = alias.is_hidden != Some(true)
+                || options.expand_hidden
+                || names.iter().any(|n| n == name || (n.starts_with('.') && name.starts_with('.')));
+            if !wanted || !visible {
+                continue;
+            }
+            let dash = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
+            table.push(vec![
+                name.clone().into(),
+                index.name.clone().into(),
+                if alias.filter.is_some() { "*" } else { "-" }.into(),
+                dash(&alias.index_routing).into(),
+                dash(&alias.search_routing).into(),
+                alias.is_write_index.map_or_else(|| "-".to_owned(), |w| w.to_string()).into(),
+            ]);
+        }
+    }
+    answer(&request, &table)
+}
+
+const COUNT: &[Column] = &[
+    Column::new("epoch", &["t", "time"], "seconds since 1970-01-01 00:00:00"),
+    Column::new("timestamp", &["ts", "hms", "hhmmss"], "time in HH:MM:SS"),
+    Column::new("count", &["dc", "docs.count", "docsCount"], "the document count"),
+];
+
+/// `GET /_cat/count[/{index}]`
+pub async fn count(backend: &SharedBackend, request: Request) -> ApiResult<Response> {
+    let mut table = Table::new(COUNT);
+    if request.param("help").is_none() {
+        let options = IndicesOptions::OPEN_FORBID_CLOSED;
+        let list = resolve(&backend.state(), &params::indices(&request), options, backend.now_ms())?;
+        let (shards, failures) = gather(backend, &list).await;
+        if shards.is_empty() && !failures.is_empty() {
+            return Err(ApiError::new(503, "search_phase_execution_exception", "all shards failed"));
+        }
+        let docs: u64 = shards.iter().map(|(.., s)| s.docs_count).sum();
+        let (epoch, timestamp) = clock(backend);
+        table.push(vec![epoch, timestamp, docs.into()]);
+    }
+    answer(&request, &table)
+}
+
+const TEMPLATES: &[Column] = &[
+    Column::new("name", &["n"], "template name"),
+    Column::new("index_patterns", &["t"], "template index patterns"),
+    Column::new("order", &["o", "p"], "template application order/priority number"),
+    Column::new("version", &["v"], "version"),
+    Column::new("composed_of", &["c"], "component templates comprising index template"),
+];
+
+/// `GET /_cat/templates[/{name}]`
+pub async fn templates(backend: &SharedBackend, request: Request) -> ApiResult<Response> {
+    let names = params::list(&request, "name").unwrap_or_default();
+    let wanted = |name: &str| names.is_empty() || names.iter().any(|n| glob(n, name));
+    let state = backend.state();
+    let mut table = Table::new(TEMPLATES);
+    let patterns = |t: &Value| format!("[{}]", strings(&t["index_patterns"]).join(", "));
+    let mut rows: Vec<(String, Vec<Cell>)> = Vec::new();
+    for (name, t) in state.templates.iter().filter(|(n, _)| wanted(n)) {
+        rows.push((
+            name.clone(),
+            vec![
+                name.clone().into(),
+                patterns(t).into(),
+                Cell::Text(t["order"].as_i64().unwrap_or(0).to_string()),
+                super::member(t, "version"),
+                "".into(),
+            ],
+        ));
+    }
+    for (name, t) in state.index_templates.iter().filter(|(n, _)| wanted(n)) {
+        rows.push((
+            name.clone(),
+            vec![
+                name.clone().into(),
+                patterns(t).into(),
+                Cell::Text(t["priority"].as_i64().unwrap_or(0).to_string()),
+                super::member(t, "version"),
+                format!("[{}]", strings(&t["composed_of"]).join(", ")).into(),
+            ],
+        ));
+    }
+    rows.sort_by(|a, b| a.0.cmp(&b.0));
+    for (_, row) in rows {
+        table.push(row);
+    }
+    answer(&request, &table)
+}
+
+const HEALTH: &[Column] = &[
+    Column::new("epoch", &["t", "time"], "seconds since 1970-01-01 00:00:00"),
+    Column::new("timestamp", &["ts", "hms", "hhmmss"], "time in HH:MM:SS"),
+    Column::new("cluster", &["cl"], "cluster name"),
+    Column::new("status", &["st"], "health status"),
+    Column::new("node.total", &["nt", "nodeTotal"], "total number of nodes").right(),
+    Column::new("node.data", &["nd", "nodeData"], "number of nodes that can store data").right(),
+    Column::new("shards", &["t", "sh", "shards.total", "shardsTotal"], "total number of shards").right(),
+    Column::new("pri", &["p", "shards.primary", "shardsPrimary"], "number of primary shards").right(),
+    Column::new("relo", &["r", "shards.relocating", "shardsRelocating"], "number of relocating nodes").right(),
+    Column::new("init", &["i", "shards.initializing", "shardsInitializing"], "number of initializing nodes").right(),
+    Column::new("unassign", &["u", "shards.unassigned", "shardsUnassigned"], "number of unassigned shards").right(),
+    Column::new("pending_tasks", &["pt", "pendingTasks"], "number of pending tasks").right(),
+    Column::new("max_task_wait_time", &["mtwt", "maxTaskWaitTime"], "wait time of longest task pending").right(),
+    Column::new("active_shards_percent", &["asp", "activeShardsPercent"], "active number of shards in percent").right(),
+];
+
+/// `GET /_cat/health`
+pub async fn health(backend: &SharedBackend, request: Request) -> ApiResult<Response> {
+    let state = backend.state();
+    let mut counts = Counts::default();
+    for index in state.indices.values() {
+        let own = index_counts(backend, index);
+        counts.status = counts.status.max(own.status);
+        counts.active += own.active;
+        counts.active_primaries += own.active_primaries;
+        counts.initializing += own.initializing;
+        counts.unassigned += own.unassigned;
+    }
+    let all = counts.active + counts.initializing + counts.unassigned;
+    let percent = if all == 0 { 100.0 } else { f64::from(counts.active) * 100.0 / f64::from(all) };
+    let (epoch, timestamp) = clock(backend);
+    let mut table = Table::new(HEALTH);
+    table.push(vec![
+        epoch,
+        timestamp,
+        state.cluster_name.clone().into(),
+        counts.status.name().into(),
+        Cell::Int(1),
+        Cell::Int(1),
+        Cell::Int(counts.active.into()),
+        Cell::Int(counts.active_primaries.into()),
+        Cell::Int(0),
+        Cell::Int(counts.initializing.into()),
+        Cell::Int(counts.unassigned.into()),
+        Cell::Int(0),
+        "-".into(),
+        format!("{percent:.1}%").into(),
+    ]);
+    answer(&request, &table)
+}
