@@ -23,6 +23,9 @@ pub(crate) struct FixedNode {
     ordinals: Batch<u32>,
 }
 
+/// First address of a range, and the first beyond; none = open.
+type IpEnds = (Option<[u8; 16]>, Option<[u8; 16]>);
+
 enum Assign {
     /// Every document: `global`, whose documents come apart from those of the query.
     All,
@@ -33,7 +36,7 @@ enum Assign {
     /// By value. The largest `to` of all ranges up to here tells where to stop looking.
     Ranges { source: Source, ends: Vec<(f64, f64)>, to_max: Vec<f64> },
     /// By address: ends, and for this segment the ordinals between them.
-    Ips { source: Source, ends: Vec<(Option<[u8; 16]>, Option<[u8; 16]>)>, ordinals: Vec<(u32, u32)> },
+    Ips { source: Source, ends: Vec<IpEnds>, ordinals: Vec<(u32, u32)> },
 }
 
 impl FixedNode {

@@ -297,8 +297,8 @@ impl TermsPartial {
                 return Ok(());
             }
             // One index has integers, the other doubles.
-            self.to_doubles();
-            other.to_doubles();
+            self.make_doubles();
+            other.make_doubles();
         }
         self.kind = self.kind.max(other.kind);
         prefer(&mut self.format, other.format);
@@ -317,7 +317,7 @@ impl TermsPartial {
         )
     }
 
-    fn to_doubles(&mut self) {
+    fn make_doubles(&mut self) {
         self.kind = TermsKind::Double;
         for bucket in &mut self.buckets {
             if let TermKey::Number(n) = bucket.key {

@@ -279,7 +279,9 @@ fn model_one(request: &AggRequest, docs: &[&Doc], all: &[&Doc]) -> Json {
                 let keys = |d: &Doc| d.k.iter().map(|k| (*k).to_owned()).collect::<Vec<String>>();
                 let mut groups = grouped(docs, keys);
                 if terms.min_doc_count == 0 {
-                    all.iter().flat_map(|d| keys(d)).for_each(|k| drop(groups.entry(k).or_default()));
+                    all.iter().flat_map(|d| keys(d)).for_each(|k| {
+                        groups.entry(k).or_default();
+                    });
                 }
                 groups.into_iter().map(|(k, d)| (json!(k), d)).collect()
             } else {
@@ -376,7 +378,9 @@ fn model_one(request: &AggRequest, docs: &[&Doc], all: &[&Doc]) -> Json {
                     ends.extend([key(min), key(max)]);
                 }
                 if let (Some(&first), Some(&last)) = (ends.iter().min(), ends.iter().max()) {
-                    (first..=last).for_each(|k| drop(groups.entry(k).or_default()));
+                    (first..=last).for_each(|k| {
+                        groups.entry(k).or_default();
+                    });
                 }
             }
             groups.retain(|_, d| d.len() as u64 >= h.min_doc_count);
