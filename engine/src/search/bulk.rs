@@ -349,8 +349,8 @@ impl<'a> Disjunction<'a> {
                 sums[at] += f64::from(score);
             });
         }
-        for index in 0..=((end - first) / 64) as usize {
-            let mut word = std::mem::take(&mut bits[index]);
+        for (index, word) in bits[..=((end - first) / 64) as usize].iter_mut().enumerate() {
+            let mut word = std::mem::take(word);
             while word != 0 {
                 let at = index * 64 + word.trailing_zeros() as usize;
                 word &= word - 1;

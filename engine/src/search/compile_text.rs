@@ -22,6 +22,9 @@ const FUZZY_CANDIDATES_MAX: usize = 100_000;
 /// Terms of a text, by position.
 type Positions = BTreeMap<u32, Vec<String>>;
 
+/// Name of an analyzer, the analyzer, and the fields (with boosts) that it analyzes.
+type FieldGroup = (String, Option<Arc<Analyzer>>, Vec<(Arc<str>, f32)>);
+
 impl Compiler<'_> {
     pub(crate) fn match_query(
         &self,
@@ -443,7 +446,7 @@ impl Compiler<'_> {
         boost: f32,
         scores: bool,
     ) -> Result<Weight> {
-        let mut groups: Vec<(String, Option<Arc<Analyzer>>, Vec<(Arc<str>, f32)>)> = Vec::new();
+        let mut groups: Vec<FieldGroup> = Vec::new();
         let mut parts = Vec::new();
         for (name, field_boost) in fields {
             match self.mapping.field(name) {

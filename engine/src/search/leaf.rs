@@ -109,18 +109,17 @@ impl Gather {
             None => {
                 self.list.push(doc);
                 if self.list.len() as u64 > u64::from(self.doc_count) / LIST_PART {
-                    self.to_set();
+                    self.become_set();
                 }
             }
         }
     }
 
-    fn to_set(&mut self) -> &mut DocSet {
+    fn become_set(&mut self) {
         let list = std::mem::take(&mut self.list);
         let doc_count = self.doc_count;
         let set = self.set.get_or_insert_with(|| DocSet::empty(doc_count));
         list.into_iter().for_each(|d| set.insert(d));
-        set
     }
 
     fn finish(mut self) -> Evaluated {
@@ -207,7 +206,7 @@ async fn evaluate_leaf<P: Pace>(leaf: &Leaf, reader: &SegmentReader, lead: u64, 
         }
         Leaf::Routing { values } => {
             for doc in 0..doc_count {
-                if u64::from(doc) % POSTINGS_PER_TURN == 0 {
+                if u64::from(doc).is_multiple_of(POSTINGS_PER_TURN) {
                     pace.yield_if_needed().await;
                 }
                 if reader.routing(doc).is_some_and(|r| values.as_ref().is_none_or(|v| v.iter().any(|v| v == r))) {
@@ -217,7 +216,7 @@ async fn evaluate_leaf<P: Pace>(leaf: &Leaf, reader: &SegmentReader, lead: u64, 
         }
         Leaf::SeqNo { range } => {
             for doc in 0..doc_count {
-                if u64::from(doc) % POSTINGS_PER_TURN == 0 {
+                if u64::from(doc).is_multiple_of(POSTINGS_PER_TURN) {
                     pace.yield_if_needed().await;
                 }
                 if range.contains(&reader.seq_no(doc).0) {
@@ -417,28 +416,26 @@ async fn visit_points<P: Pace>(
 async fn exists<P: Pace>(field: &FieldReader, gather: &mut Gather, pace: &P) {
     let doc_count = gather.doc_count;
     if let Some(column) = field.numbers() {
-        let mut values = Vec::new();
         for doc in 0..doc_count {
-            if u64::from(doc) % POSTINGS_PER_TURN == 0 {
+            if u64::from(doc).is_multiple_of(POSTINGS_PER_TURN) {
                 pace.yield_if_needed().await;
             }
-            column.values(doc, &mut values);
-            if !values.is_empty() {
+            if column.has(doc) {
                 gather.add(doc);
             }
         }
     } else if let Some(column) = field.ordinals() {
         for doc in 0..doc_count {
-            if u64::from(doc) % POSTINGS_PER_TURN == 0 {
+            if u64::from(doc).is_multiple_of(POSTINGS_PER_TURN) {
                 pace.yield_if_needed().await;
             }
-            if column.first(doc).is_some() {
+            if column.has(doc) {
                 gather.add(doc);
             }
         }
     } else if let Some(norms) = field.norms() {
         for (doc, &norm) in norms.iter().enumerate() {
-            if doc as u64 % POSTINGS_PER_TURN == 0 {
+            if (doc as u64).is_multiple_of(POSTINGS_PER_TURN) {
                 pace.yield_if_needed().await;
             }
             if norm != 0 {

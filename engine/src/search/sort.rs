@@ -78,7 +78,7 @@ impl Class {
         }
     }
 
-    fn from_f64(self, value: f64) -> u64 {
+    fn sortable(self, value: f64) -> u64 {
         match self {
             Class::Signed => number::from_i64(value.round() as i64),
             Class::Unsigned | Class::Bool => value.round() as u64,
@@ -179,10 +179,6 @@ impl SortPlan {
             })
             .collect::<Result<_>>()?;
         Ok(SortPlan { keys })
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.keys.len()
     }
 
     pub(crate) fn needs_scores(&self) -> bool {
@@ -332,14 +328,14 @@ impl PlannedKey {
                     Class::Signed => number::from_i64(*i),
                     Class::Unsigned | Class::Bool if *i == i64::MAX => u64::MAX,
                     Class::Unsigned | Class::Bool => u64::try_from(*i).unwrap_or(0),
-                    _ => class.from_f64(*i as f64),
+                    _ => class.sortable(*i as f64),
                 },
                 SortValue::UInt(u) => match class {
                     Class::Unsigned | Class::Bool => *u,
                     Class::Signed => u64::MAX,
-                    _ => class.from_f64(*u as f64),
+                    _ => class.sortable(*u as f64),
                 },
-                SortValue::Float(f) => class.from_f64(*f),
+                SortValue::Float(f) => class.sortable(*f),
                 SortValue::String(text) => match text.as_str() {
                     "Infinity" => class.extreme(true),
                     "-Infinity" => class.extreme(false),
@@ -680,17 +676,17 @@ fn pick(column: &NumberColumn, doc: DocId, class: Class, mode: SortMode, values:
         SortMode::Sum if class == Class::Signed => {
             number::from_i64(values.iter().fold(0i64, |sum, &v| sum.wrapping_add(number::to_i64(v))))
         }
-        SortMode::Sum => class.from_f64(values.iter().map(|&v| class.to_f64(v)).sum()),
+        SortMode::Sum => class.sortable(values.iter().map(|&v| class.to_f64(v)).sum()),
         SortMode::Avg => {
             let sum: f64 = values.iter().map(|&v| class.to_f64(v)).sum();
-            class.from_f64(sum / values.len() as f64)
+            class.sortable(sum / values.len() as f64)
         }
         SortMode::Median => {
             let middle = values.len() / 2;
             if values.len() % 2 == 1 {
                 values[middle]
             } else {
-                class.from_f64((class.to_f64(values[middle - 1]) + class.to_f64(values[middle])) / 2.0)
+                class.sortable((class.to_f64(values[middle - 1]) + class.to_f64(values[middle])) / 2.0)
             }
         }
     })

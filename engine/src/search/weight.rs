@@ -122,23 +122,6 @@ impl Weight {
         matches!(self, Weight::None)
     }
 
-    /// Visits every leaf, those of clauses that do not score included.
-    pub(crate) fn leaves<'a>(&'a self, out: &mut Vec<&'a LeafWeight>) {
-        match self {
-            Weight::Leaf(leaf) => out.push(leaf),
-            Weight::Bool(b) => {
-                b.must.iter().chain(&b.filter).chain(&b.should).chain(&b.must_not).for_each(|w| w.leaves(out));
-            }
-            Weight::DisMax { parts, .. } => parts.iter().for_each(|w| w.leaves(out)),
-            Weight::Boosting { positive, negative, .. } => {
-                positive.leaves(out);
-                negative.leaves(out);
-            }
-            Weight::Constant { inner, .. } => inner.leaves(out),
-            Weight::None | Weight::All { .. } | Weight::Term(_) | Weight::Synonyms(_) | Weight::Phrase(_) => {}
-        }
-    }
-
     /// As Lucene prints it, for explanations.
     pub(crate) fn text(&self) -> String {
         match self {
