@@ -404,7 +404,7 @@ impl<D: Directory> Engine<D> {
     /// Why the shard has failed, if it has.
     #[must_use]
     pub fn failure(&self) -> Option<String> {
-        self.failure.borrow().clone()
+        self.failure.borrow().clone().or_else(|| self.translog.failure().map(|e| e.to_string()))
     }
 
     /// Notes an error that fails the shard, and gives it back.
@@ -418,9 +418,9 @@ impl<D: Directory> Engine<D> {
     }
 
     fn check_open(&self) -> Result<()> {
-        match &*self.failure.borrow() {
+        match self.failure() {
             None => Ok(()),
-            Some(reason) => Err(Error::Failed { reason: reason.clone() }),
+            Some(reason) => Err(Error::Failed { reason }),
         }
     }
 

@@ -31,7 +31,9 @@ impl<D: Directory> Engine<D> {
     /// # Errors
     /// `Corrupt`, naming file and offset; `Io`; `DiskFull`.
     pub async fn open(directory: D, config: EngineConfig) -> Result<Engine<D>> {
-        let options = Options { size_max: config.translog_generation_bytes, ..Options::default() };
+        let size_max = config.translog_generation_bytes;
+        let first_size = Options::default().first_size.min(size_max);
+        let options = Options { first_size, size_max, ..Options::default() };
         let (commit, translog) = match CommitPoint::load_newest(&directory).await? {
             Some(commit) => {
                 if commit.shard_uuid != config.shard_uuid {
