@@ -407,6 +407,11 @@ impl<D: Directory> Engine<D> {
         self.failure.borrow().clone().or_else(|| self.translog.failure().map(|e| e.to_string()))
     }
 
+    /// Fails the shard after an error outside the engine's own calls (a merge), if it is one that must.
+    pub fn fail(&self, error: &Error) {
+        let _ = self.noting::<()>(Err(error.clone()));
+    }
+
     /// Notes an error that fails the shard, and gives it back.
     pub(crate) fn noting<T>(&self, result: Result<T>) -> Result<T> {
         if let Err(e) = &result

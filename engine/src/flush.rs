@@ -12,7 +12,7 @@ use crate::engine::{CommittedFiles, Engine, Home, SegmentEntry, add};
 use crate::error::{Error, Result};
 use crate::ids::{Generation, SegmentId, SeqNo};
 use crate::pace::Pace;
-use crate::segment::segment_file_name;
+use crate::segment::{segment_file_name, segment_of_file};
 use crate::store::{Directory, File, write_file};
 
 impl<D: Directory> Engine<D> {
@@ -161,7 +161,7 @@ impl<D: Directory> Engine<D> {
         let files = self.directory.list().await?;
         let mut removed = false;
         for (name, _) in files {
-            let Some(id) = segment_of_file(&name) else { continue };
+            let Some(id) = segment_of_any_file(&name) else { continue };
             let in_use = {
                 let state = self.state.borrow();
                 state.committed.files.contains(&name)
@@ -187,12 +187,11 @@ impl<D: Directory> Engine<D> {
 }
 
 /// The segment that a file belongs to: `_7.seg` or `7-2.live`; none for other files.
-pub(crate) fn segment_of_file(name: &str) -> Option<SegmentId> {
-    let number = match name.strip_suffix(".live") {
-        Some(live) => live.split_once('-')?.0,
-        None => name.strip_prefix('_')?.strip_suffix(".seg")?,
-    };
-    number.parse().ok().map(SegmentId)
+pub(crate) fn segment_of_any_file(name: &str) -> Option<SegmentId> {
+    match name.strip_suffix(".live") {
+        Some(live) => live.split_once('-')?.0.parse().ok().map(SegmentId),
+        None => segment_of_file(name),
+    }
 }
 
 #[cfg(test)]
@@ -203,10 +202,10 @@ mod tests {
     #[test]
     fn files_of_a_segment_are_told_from_others() {
         let id = SegmentId(41);
-        assert_eq!(segment_of_file(&segment_file_name(id)), Some(id));
-        assert_eq!(segment_of_file(&live_docs_file(id, Generation(3))), Some(id));
+        assert_eq!(segment_of_any_file(&segment_file_name(id)), Some(id));
+        assert_eq!(segment_of_any_file(&live_docs_file(id, Generation(3))), Some(id));
         for other in ["commit-3", "translog-1.tlog", "_x.seg", "7.live", "_7.seg.tmp"] {
-            assert_eq!(segment_of_file(other), None, "{other}");
+            assert_eq!(segment_of_any_file(other), None, "{other}");
         }
     }
 }

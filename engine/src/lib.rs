@@ -13,6 +13,7 @@ pub mod flush;
 pub mod ids;
 pub mod mapping;
 pub mod merge;
+pub mod merging;
 pub mod op;
 pub mod pace;
 pub mod query;

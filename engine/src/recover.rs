@@ -10,7 +10,7 @@ use crate::commit::CommitPoint;
 use crate::document::ParsedDocument;
 use crate::engine::{CommittedFiles, Counters, Engine, EngineConfig, Home, IndexOperation, SegmentEntry, State, add};
 use crate::error::{Error, Result};
-use crate::flush::segment_of_file;
+use crate::flush::segment_of_any_file;
 use crate::ids::{Generation, SegmentId, SeqNo};
 use crate::mapping::Mapping;
 use crate::op::{Operation, OperationKind};
@@ -46,7 +46,7 @@ impl<D: Directory> Engine<D> {
             None => {
                 // A crash during creation leaves at most an empty translog; segments without a commit are lost data.
                 let files = directory.list().await?;
-                if let Some((name, _)) = files.iter().find(|(name, _)| segment_of_file(name).is_some()) {
+                if let Some((name, _)) = files.iter().find(|(name, _)| segment_of_any_file(name).is_some()) {
                     return Err(Error::corrupt(name.clone(), 0, "there is a segment, but no commit point"));
                 }
                 let translog = Translog::create(directory.clone(), config.shard_uuid, options).await?;
@@ -97,7 +97,7 @@ impl<D: Directory> Engine<D> {
         }
         // Files of segments that no commit names may be there still: never use their ids again.
         let on_disk = directory.list().await?;
-        let newest = on_disk.iter().filter_map(|(name, _)| segment_of_file(name)).max();
+        let newest = on_disk.iter().filter_map(|(name, _)| segment_of_any_file(name)).max();
         let next_segment = SegmentId(newest.map_or(1, |id| id.0 + 1));
         let engine = Engine {
             directory,

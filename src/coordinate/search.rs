@@ -137,7 +137,14 @@ pub fn targets(
         };
         for shard in shards {
             if only.as_ref().is_none_or(|only| only.contains(&shard)) {
-                out.push(Target { index: index.clone(), shard, filter: filter.clone(), boost: 1.0, context: None, after: None });
+                out.push(Target {
+                    index: index.clone(),
+                    shard,
+                    filter: filter.clone(),
+                    boost: 1.0,
+                    context: None,
+                    after: None,
+                });
             }
         }
     }
@@ -362,8 +369,7 @@ async fn fetch_phase(
     if plan.targets.len() == 1 && plan.size > 0 {
         let Some(answer) = answers.into_iter().flatten().next() else { return Ok(()) };
         let tops = answer.result.hits.into_iter().skip(plan.from).take(plan.size);
-        outcome.hits =
-            tops.zip(answer.fetched).map(|(top, fetched)| Hit { target: 0, top, fetched }).collect();
+        outcome.hits = tops.zip(answer.fetched).map(|(top, fetched)| Hit { target: 0, top, fetched }).collect();
         return Ok(());
     }
     let mut wanted: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
@@ -376,8 +382,7 @@ async fn fetch_phase(
         let id = plan.targets[target].id();
         match wanted.remove(&target) {
             Some(places) => {
-                let hits: Vec<TopHit> =
-                    places.iter().map(|place| answer.result.hits[page[*place].1].clone()).collect();
+                let hits: Vec<TopHit> = places.iter().map(|place| answer.result.hits[page[*place].1].clone()).collect();
                 let message = ShardRequest::Fetch { context: answer.context, hits, fetch: fetch.clone() };
                 futures.push(Box::pin(async move {
                     let fetched = match backend.shard(&id, message).await {

@@ -240,8 +240,7 @@ pub fn compile_mapping(mapping: &Value, all: &Map<String, Value>) -> ApiResult<V
     if mapping.as_object().is_none_or(Map::is_empty) {
         return Ok(json!({}));
     }
-    let parsed =
-        Mapping::parse_with(mapping, &registry, &super::mapping::limits(all)).map_err(failed_to_parse)?;
+    let parsed = Mapping::parse_with(mapping, &registry, &super::mapping::limits(all)).map_err(failed_to_parse)?;
     Ok(parsed.to_json())
 }
 

@@ -11,12 +11,8 @@ use super::settings;
 use crate::error::{ApiError, ApiResult};
 
 /// For mappings that have been accepted before.
-pub const NO_LIMITS: Limits = Limits {
-    total_fields: usize::MAX,
-    depth: usize::MAX,
-    field_name_length: usize::MAX,
-    nested_fields: usize::MAX,
-};
+pub const NO_LIMITS: Limits =
+    Limits { total_fields: usize::MAX, depth: usize::MAX, field_name_length: usize::MAX, nested_fields: usize::MAX };
 
 /// `index.mapping.*` of an index's settings.
 #[must_use]
@@ -57,11 +53,8 @@ pub fn put(index: &IndexMetadata, update: &Value) -> ApiResult<Option<IndexMetad
 pub fn put_all(state: &ClusterState, indices: &[(String, String)], update: &Value) -> ApiResult<Option<ClusterState>> {
     let mut next: Option<ClusterState> = None;
     for (name, uuid) in indices {
-        let index = state
-            .indices
-            .get(name)
-            .filter(|i| i.uuid == *uuid)
-            .ok_or_else(|| ApiError::index_not_found(name))?;
+        let index =
+            state.indices.get(name).filter(|i| i.uuid == *uuid).ok_or_else(|| ApiError::index_not_found(name))?;
         if let Some(changed) = put(index, update)? {
             next.get_or_insert_with(|| state.clone()).indices.insert(name.clone(), Arc::new(changed));
         }

@@ -166,9 +166,8 @@ fn nodes_match(text: &str, nodes: i64) -> ApiResult<bool> {
     } else {
         ("eq", text)
     };
-    let number: i64 = number.trim().parse().map_err(|_| {
-        ApiError::illegal_argument(format!("For input string: \"{number}\""))
-    })?;
+    let number: i64 =
+        number.trim().parse().map_err(|_| ApiError::illegal_argument(format!("For input string: \"{number}\"")))?;
     Ok(match op {
         "ge" => nodes >= number,
         "le" => nodes <= number,
@@ -198,17 +197,22 @@ pub async fn health(backend: &SharedBackend, request: Request) -> ApiResult<Resp
     if let Some(word) = request.param("wait_for_events")
         && !matches!(word.to_ascii_lowercase().as_str(), "immediate" | "urgent" | "high" | "normal" | "low" | "languid")
     {
-        return Err(ApiError::illegal_argument(format!("No enum constant org.elasticsearch.common.Priority.{}", word.to_uppercase())));
+        return Err(ApiError::illegal_argument(format!(
+            "No enum constant org.elasticsearch.common.Priority.{}",
+            word.to_uppercase()
+        )));
     }
     let timeout = time(&request, "timeout")?.unwrap_or(30_000);
     let start = backend.monotonic_ns();
     let (state, indices, counts, missing, timed_out) = loop {
         let state = backend.state();
         let indices = resolve(&state, &wanted.indices, options, backend.now_ms())?;
-        let missing = wanted
-            .indices
-            .iter()
-            .any(|n| !n.contains('*') && n != "_all" && !state.indices.contains_key(n) && !crate::metadata::resolve::is_alias(&state, n));
+        let missing = wanted.indices.iter().any(|n| {
+            !n.contains('*')
+                && n != "_all"
+                && !state.indices.contains_key(n)
+                && !crate::metadata::resolve::is_alias(&state, n)
+        });
         let mut counts = Counts::default();
         for index in &indices {
             counts.add(index_counts(backend, index));
@@ -325,10 +329,8 @@ pub async fn state(backend: &SharedBackend, request: Request) -> ApiResult<Respo
         out.insert("metadata".into(), metadata(&state, &indices, flat));
     }
     if wants("routing_table") {
-        let table: Map<String, Value> = indices
-            .iter()
-            .map(|index| (index.name.clone(), json!({ "shards": routing_of(backend, index) })))
-            .collect();
+        let table: Map<String, Value> =
+            indices.iter().map(|index| (index.name.clone(), json!({ "shards": routing_of(backend, index) }))).collect();
         out.insert("routing_table".into(), json!({ "indices": table }));
     }
     if wants("routing_nodes") {
@@ -363,7 +365,10 @@ fn blocks(indices: &[Arc<IndexMetadata>]) -> Value {
     for index in indices {
         let mut own = Map::new();
         if !index.open {
-            own.insert("4".into(), json!({ "description": "index closed", "retryable": false, "levels": ["read", "write"] }));
+            own.insert(
+                "4".into(),
+                json!({ "description": "index closed", "retryable": false, "levels": ["read", "write"] }),
+            );
         }
         for (setting, id, text, levels) in BLOCKS {
             if settings::is_on(index, setting) {
@@ -412,8 +417,11 @@ fn metadata(state: &ClusterState, indices: &[Arc<IndexMetadata>], flat: bool) ->
         Value::Object(map.iter().map(|(k, v)| (k.clone(), (**v).clone())).collect())
     };
     let section = |name: &str| state.custom.get(name).map_or_else(|| json!({}), named);
-    let exclusions: Vec<Value> =
-        state.custom.get("voting_config_exclusions").map(|m| m.values().map(|v| (**v).clone()).collect()).unwrap_or_default();
+    let exclusions: Vec<Value> = state
+        .custom
+        .get("voting_config_exclusions")
+        .map(|m| m.values().map(|v| (**v).clone()).collect())
+        .unwrap_or_default();
     let mut out = json!({
         "cluster_uuid": state.cluster_uuid,
         "cluster_uuid_committed": true,
@@ -458,7 +466,8 @@ fn routing_of(backend: &SharedBackend, index: &IndexMetadata) -> Value {
         });
         if state == "UNASSIGNED" {
             primary["node"] = Value::Null;
-            primary["unassigned_info"] = json!({ "reason": "ALLOCATION_FAILED", "delayed": false, "allocation_status": "no_valid_shard_copy" });
+            primary["unassigned_info"] =
+                json!({ "reason": "ALLOCATION_FAILED", "delayed": false, "allocation_status": "no_valid_shard_copy" });
         } else {
             primary["allocation_id"] = json!({ "id": allocation_id(index, shard) });
         }
@@ -526,7 +535,9 @@ fn check_setting(scope: &str, key: &str, value: &Value) -> ApiResult<()> {
         "action.destructive_requires_name" | "cluster.blocks.read_only" | "cluster.blocks.read_only_allow_delete"
     );
     if boolean && text != "true" && text != "false" {
-        return Err(ApiError::illegal_argument(format!("Failed to parse value [{text}] as only [true] or [false] are allowed.")));
+        return Err(ApiError::illegal_argument(format!(
+            "Failed to parse value [{text}] as only [true] or [false] are allowed."
+        )));
     }
     if key == "indices.recovery.max_bytes_per_sec" {
         parse_bytes(text, key)?;
@@ -534,7 +545,13 @@ fn check_setting(scope: &str, key: &str, value: &Value) -> ApiResult<()> {
     if matches!(key, "search.default_search_timeout" | "search.max_keep_alive" | "search.default_keep_alive") {
         parse_time(text, key)?;
     }
-    if matches!(key, "search.max_buckets" | "cluster.max_shards_per_node" | "search.max_open_scroll_context" | "cluster.default_number_of_replicas") {
+    if matches!(
+        key,
+        "search.max_buckets"
+            | "cluster.max_shards_per_node"
+            | "search.max_open_scroll_context"
+            | "cluster.default_number_of_replicas"
+    ) {
         let number: i64 = text.parse().map_err(|_| {
             ApiError::illegal_argument(format!("Failed to parse value [{text}] for setting [{key}]"))
                 .because(ApiError::new(400, "number_format_exception", format!("For input string: \"{text}\"")))
@@ -718,12 +735,15 @@ pub async fn allocation_explain(backend: &SharedBackend, mut request: Request) -
     let (index, shard, primary) = match body.get("index").and_then(Value::as_str) {
         Some(name) => {
             let index = state.indices.get(name).ok_or_else(|| ApiError::index_not_found(name))?.clone();
-            let shard = body.get("shard").and_then(Value::as_u64).ok_or_else(|| {
-                ApiError::validation(&["shard must be specified".to_owned()])
-            })?;
-            let primary = body.get("primary").map(params::boolean).transpose()?.ok_or_else(|| {
-                ApiError::validation(&["primary must be specified".to_owned()])
-            })?;
+            let shard = body
+                .get("shard")
+                .and_then(Value::as_u64)
+                .ok_or_else(|| ApiError::validation(&["shard must be specified".to_owned()]))?;
+            let primary = body
+                .get("primary")
+                .map(params::boolean)
+                .transpose()?
+                .ok_or_else(|| ApiError::validation(&["primary must be specified".to_owned()]))?;
             (index, shard as u32, primary)
         }
         None => {
@@ -754,9 +774,7 @@ pub async fn allocation_explain(backend: &SharedBackend, mut request: Request) -
         return Ok(Response::ok(out));
     }
     if !primary && index.number_of_replicas == 0 {
-        return Err(ApiError::illegal_argument(
-            "unable to find a replica shard to explain: the index has no replicas",
-        ));
+        return Err(ApiError::illegal_argument("unable to find a replica shard to explain: the index has no replicas"));
     }
     out["current_state"] = "unassigned".into();
     out["unassigned_info"] = json!({
@@ -790,7 +808,8 @@ pub async fn allocation_explain(backend: &SharedBackend, mut request: Request) -
 /// Milliseconds as `2020-01-01T00:00:00.000Z`.
 #[must_use]
 pub fn iso(ms: i64) -> String {
-    jiff::Timestamp::from_millisecond(ms).map_or_else(|_| String::new(), |t| t.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string())
+    jiff::Timestamp::from_millisecond(ms)
+        .map_or_else(|_| String::new(), |t| t.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string())
 }
 
 /// `POST /_cluster/voting_config_exclusions`
@@ -801,7 +820,9 @@ pub async fn add_voting_exclusions(backend: &SharedBackend, request: Request) ->
         (Some(list), None) => (list, true),
         (None, Some(list)) => (list, false),
         _ => {
-            return Err(ApiError::illegal_argument("Please set node identifiers correctly. One and only one of [node_name], [node_names] and [node_ids] has to be set"));
+            return Err(ApiError::illegal_argument(
+                "Please set node identifiers correctly. One and only one of [node_name], [node_names] and [node_ids] has to be set",
+            ));
         }
     };
     let known = (backend.node().id.clone(), backend.node().name.clone());

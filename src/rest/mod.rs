@@ -18,7 +18,7 @@ pub mod root;
 pub mod router;
 pub mod routes;
 pub mod search;
+pub mod table;
 #[cfg(test)]
 mod testing;
-pub mod table;
 pub mod yaml;

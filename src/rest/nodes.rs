@@ -56,7 +56,8 @@ impl Machine {
         for (slot, word) in machine.load.iter_mut().zip(text("/proc/loadavg").split_ascii_whitespace()) {
             *slot = word.parse().unwrap_or(0.0);
         }
-        let pages: Vec<u64> = text("/proc/self/statm").split_ascii_whitespace().filter_map(|n| n.parse().ok()).collect();
+        let pages: Vec<u64> =
+            text("/proc/self/statm").split_ascii_whitespace().filter_map(|n| n.parse().ok()).collect();
         machine.virtual_size = pages.first().copied().unwrap_or(0) * 4096;
         machine.resident = pages.get(1).copied().unwrap_or(0) * 4096;
         let stat = text("/proc/self/stat");
@@ -113,7 +114,17 @@ fn header(count: usize) -> Value {
 }
 
 const INFO_METRICS: [&str; 11] = [
-    "settings", "os", "process", "jvm", "thread_pool", "transport", "http", "plugins", "ingest", "aggregations", "indices",
+    "settings",
+    "os",
+    "process",
+    "jvm",
+    "thread_pool",
+    "transport",
+    "http",
+    "plugins",
+    "ingest",
+    "aggregations",
+    "indices",
 ];
 
 /// `GET /_nodes[/{node_id}][/{metric}]`
@@ -133,7 +144,8 @@ pub async fn info(backend: &SharedBackend, request: Request) -> ApiResult<Respon
     let flat = flag(&request, "flat_settings", false)?;
     let mut nodes = Map::new();
     if means_this_node(backend, node_id.as_deref()) {
-        let attributes: Map<String, Value> = node.attributes.iter().map(|(k, v)| (k.clone(), v.clone().into())).collect();
+        let attributes: Map<String, Value> =
+            node.attributes.iter().map(|(k, v)| (k.clone(), v.clone().into())).collect();
         let mut own = json!({
             "name": node.name,
             "transport_address": node.transport_address,
@@ -273,7 +285,8 @@ pub async fn stats(backend: &SharedBackend, request: Request) -> ApiResult<Respo
     if means_this_node(backend, request.param("node_id")) {
         let now = backend.now_ms();
         let machine = Machine::read(&backend.config().data);
-        let attributes: Map<String, Value> = node.attributes.iter().map(|(k, v)| (k.clone(), v.clone().into())).collect();
+        let attributes: Map<String, Value> =
+            node.attributes.iter().map(|(k, v)| (k.clone(), v.clone().into())).collect();
         let mut own = json!({
             "timestamp": now,
             "name": node.name,
@@ -375,16 +388,19 @@ pub async fn stats(backend: &SharedBackend, request: Request) -> ApiResult<Respo
             });
         }
         if wants("ingest") {
-            own["ingest"] = json!({ "total": { "count": 0, "time_in_millis": 0, "current": 0, "failed": 0 }, "pipelines": {} });
+            own["ingest"] =
+                json!({ "total": { "count": 0, "time_in_millis": 0, "current": 0, "failed": 0 }, "pipelines": {} });
         }
         if wants("adaptive_selection") {
             own["adaptive_selection"] = json!({});
         }
         if wants("script_cache") {
-            own["script_cache"] = json!({ "sum": { "compilations": 0, "cache_evictions": 0, "compilation_limit_triggered": 0 } });
+            own["script_cache"] =
+                json!({ "sum": { "compilations": 0, "cache_evictions": 0, "compilation_limit_triggered": 0 } });
         }
         if wants("indexing_pressure") {
-            let zero = |keys: &[&str]| -> Value { Value::Object(keys.iter().map(|k| ((*k).to_owned(), 0.into())).collect()) };
+            let zero =
+                |keys: &[&str]| -> Value { Value::Object(keys.iter().map(|k| ((*k).to_owned(), 0.into())).collect()) };
             let bytes = [
                 "combined_coordinating_and_primary_in_bytes",
                 "coordinating_in_bytes",
@@ -431,7 +447,11 @@ pub fn human_bytes(bytes: u64) -> String {
     for (unit, size) in [("pb", 1u64 << 50), ("tb", 1 << 40), ("gb", 1 << 30), ("mb", 1 << 20), ("kb", 1 << 10)] {
         if bytes >= size {
             let tenths = (bytes as f64 * 10.0 / size as f64).floor() as u64;
-            return if tenths % 10 == 0 { format!("{}{unit}", tenths / 10) } else { format!("{}.{}{unit}", tenths / 10, tenths % 10) };
+            return if tenths % 10 == 0 {
+                format!("{}{unit}", tenths / 10)
+            } else {
+                format!("{}.{}{unit}", tenths / 10, tenths % 10)
+            };
         }
     }
     format!("{bytes}b")
@@ -485,8 +505,7 @@ pub async fn cluster_stats(backend: &SharedBackend, _request: Request) -> ApiRes
     }
     let machine = Machine::read(&backend.config().data);
     let primaries: u32 = indices.iter().map(|i| i.number_of_shards).sum();
-    let mut own =
-        groups(&["docs", "store", "fielddata", "query_cache", "completion", "segments"], &sum);
+    let mut own = groups(&["docs", "store", "fielddata", "query_cache", "completion", "segments"], &sum);
     own["count"] = indices.len().into();
     own["shards"] = if primaries == 0 {
         json!({})
@@ -564,7 +583,9 @@ fn field_types(indices: &[Arc<IndexMetadata>]) -> Value {
             entry.1 += 1;
         }
     }
-    all.into_iter().map(|(name, (count, indices))| json!({ "name": name, "count": count, "index_count": indices })).collect()
+    all.into_iter()
+        .map(|(name, (count, indices))| json!({ "name": name, "count": count, "index_count": indices }))
+        .collect()
 }
 
 /// `GET /_tasks`
@@ -620,7 +641,9 @@ pub async fn task(backend: &SharedBackend, request: Request) -> ApiResult<Respon
         if node == backend.node().id {
             format!("task [{id}] isn't running and hasn't stored its results")
         } else {
-            format!("task [{id}] belongs to the node [{node}] which isn't part of the cluster and there is no record of the task")
+            format!(
+                "task [{id}] belongs to the node [{node}] which isn't part of the cluster and there is no record of the task"
+            )
         },
     ))
 }
@@ -628,11 +651,7 @@ pub async fn task(backend: &SharedBackend, request: Request) -> ApiResult<Respon
 /// `POST /_tasks[/{task_id}]/_cancel`
 pub async fn cancel_tasks(_backend: &SharedBackend, request: Request) -> ApiResult<Response> {
     if let Some(id) = request.param("task_id") {
-        return Err(ApiError::new(
-            404,
-            "resource_not_found_exception",
-            format!("task [{id}] is not found"),
-        ));
+        return Err(ApiError::new(404, "resource_not_found_exception", format!("task [{id}] is not found")));
     }
     Ok(Response::ok(json!({ "nodes": {} })))
 }

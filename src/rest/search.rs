@@ -72,7 +72,11 @@ async fn run_search(backend: &SharedBackend, request: &Request, json: &Value, st
         explain: body.fetch.explain,
         ..Shape::default()
     };
-    check_total(&mut body, shape.total_as_int, request.param("track_total_hits").is_some() || json.get("track_total_hits").is_some())?;
+    check_total(
+        &mut body,
+        shape.total_as_int,
+        request.param("track_total_hits").is_some() || json.get("track_total_hits").is_some(),
+    )?;
     if let Some(section) = body.unsupported() {
         return Err(ApiError::illegal_argument(format!("[{section}] is not supported")));
     }
@@ -85,7 +89,9 @@ async fn run_search(backend: &SharedBackend, request: &Request, json: &Value, st
         if body.size == 0 {
             problems.push("[size] cannot be [0] in a scroll context".to_owned());
         }
-        if body.request.track_total_hits != TrackTotalHits::All && body.request.track_total_hits != TrackTotalHits::Limit(10_000) {
+        if body.request.track_total_hits != TrackTotalHits::All
+            && body.request.track_total_hits != TrackTotalHits::Limit(10_000)
+        {
             problems.push("disabling [track_total_hits] is not allowed in a scroll context".to_owned());
         }
         if body.request.search_after.is_some() {
@@ -132,7 +138,8 @@ async fn run_search(backend: &SharedBackend, request: &Request, json: &Value, st
         keep_alive_ms = Some(keep_alive);
         shape.hide_sort = body.request.sort.is_empty();
         body.request.track_total_hits = TrackTotalHits::All;
-        let state = ScrollState { body: json.clone(), query: params_of_scroll(request), total_as_int: shape.total_as_int };
+        let state =
+            ScrollState { body: json.clone(), query: params_of_scroll(request), total_as_int: shape.total_as_int };
         let held = Held { targets: HeldTarget::of(&list), scroll: Some(state) };
         return scroll_page(backend, held, list, body, shape, keep_alive_ms, start).await;
     }
@@ -199,21 +206,32 @@ fn window_limit(list: &[Target], body: &SearchBody, scroll: bool) -> Option<ApiE
         let end = body.from.saturating_add(body.size);
         if end > window {
             return Some(ApiError::illegal_argument(if scroll {
-                format!("Batch size is too large, size must be less than or equal to: [{window}] but was [{end}]. Scroll batch sizes cost as much memory as result windows so they are controlled by the [index.max_result_window] index level setting.")
+                format!(
+                    "Batch size is too large, size must be less than or equal to: [{window}] but was [{end}]. Scroll batch sizes cost as much memory as result windows so they are controlled by the [index.max_result_window] index level setting."
+                )
             } else {
-                format!("Result window is too large, from + size must be less than or equal to: [{window}] but was [{end}]. See the scroll api for a more efficient way to request large data sets. This limit can be set by changing the [index.max_result_window] index level setting.")
+                format!(
+                    "Result window is too large, from + size must be less than or equal to: [{window}] but was [{end}]. See the scroll api for a more efficient way to request large data sets. This limit can be set by changing the [index.max_result_window] index level setting."
+                )
             }));
         }
         let most = number("index.max_docvalue_fields_search");
         let count = body.fetch.docvalue_fields.len();
         if count > most {
-            return Some(ApiError::illegal_argument(format!("Trying to retrieve too many docvalue_fields. Must be less than or equal to: [{most}] but was [{count}]. This limit can be set by changing the [index.max_docvalue_fields_search] index level setting.")));
+            return Some(ApiError::illegal_argument(format!(
+                "Trying to retrieve too many docvalue_fields. Must be less than or equal to: [{most}] but was [{count}]. This limit can be set by changing the [index.max_docvalue_fields_search] index level setting."
+            )));
         }
     }
     None
 }
 
-fn check_partial(backend: &SharedBackend, request: &Request, plan: &SearchPlan, outcome: &SearchOutcome) -> ApiResult<()> {
+fn check_partial(
+    backend: &SharedBackend,
+    request: &Request,
+    plan: &SearchPlan,
+    outcome: &SearchOutcome,
+) -> ApiResult<()> {
     let allowed = flag(request, "allow_partial_search_results", true)?;
     if allowed || (outcome.failures.is_empty() && !outcome.timed_out) {
         return Ok(());
@@ -238,7 +256,9 @@ fn write_answer(
         let options = RenderOptions { typed_keys: shape.typed_keys, ..RenderOptions::default() };
         Some(finalize(outcome.aggs.clone(), &plan.request.aggs, &options).map_err(ApiError::from)?)
     };
-    let mut out = Vec::with_capacity(512 + outcome.hits.iter().map(|h| 160 + h.fetched.source.as_ref().map_or(0, Vec::len)).sum::<usize>());
+    let mut out = Vec::with_capacity(
+        512 + outcome.hits.iter().map(|h| 160 + h.fetched.source.as_ref().map_or(0, Vec::len)).sum::<usize>(),
+    );
     let mut top = ObjectOut::begin(&mut out);
     if let Some((key, value)) = extra {
         top.field(key, value);
@@ -259,8 +279,7 @@ fn write_answer(
 
 fn shards_member(backend: &SharedBackend, plan: &SearchPlan, outcome: &SearchOutcome) -> Value {
     let failed = outcome.failures.len();
-    let mut shards =
-        json!({ "total": outcome.total_shards, "successful": outcome.total_shards - failed, "skipped": 0, "failed": failed });
+    let mut shards = json!({ "total": outcome.total_shards, "successful": outcome.total_shards - failed, "skipped": 0, "failed": failed });
     if failed > 0 {
         shards["failures"] = failures_shown(backend, &plan.targets, &outcome.failures).into();
     }
@@ -346,7 +365,16 @@ fn write_sort_value(out: &mut Vec<u8>, value: &SortValue) {
         SortValue::Int(n) => put_json(out, n),
         SortValue::UInt(n) => put_json(out, n),
         SortValue::Float(n) if n.is_finite() => put_json(out, n),
-        SortValue::Float(n) => put_json(out, if n.is_nan() { "NaN" } else if *n > 0.0 { "Infinity" } else { "-Infinity" }),
+        SortValue::Float(n) => put_json(
+            out,
+            if n.is_nan() {
+                "NaN"
+            } else if *n > 0.0 {
+                "Infinity"
+            } else {
+                "-Infinity"
+            },
+        ),
         SortValue::String(s) => put_json(out, s),
     }
 }
@@ -441,7 +469,9 @@ fn params_of_scroll(request: &Request) -> Vec<(String, String)> {
     request
         .params
         .iter()
-        .filter(|(name, _)| !matches!(name.as_str(), "scroll" | "index" | "routing" | "source" | "filter_path" | "pretty"))
+        .filter(|(name, _)| {
+            !matches!(name.as_str(), "scroll" | "index" | "routing" | "source" | "filter_path" | "pretty")
+        })
         .cloned()
         .collect()
 }
@@ -745,7 +775,8 @@ pub async fn msearch(backend: &SharedBackend, mut request: Request) -> ApiResult
             .by_ref()
             .take(8)
             .map(|(own, body)| {
-                Box::pin(async move { run_search(backend, own, body, backend.monotonic_ns()).await }) as LocalFuture<'_, _>
+                Box::pin(async move { run_search(backend, own, body, backend.monotonic_ns()).await })
+                    as LocalFuture<'_, _>
             })
             .collect();
         if futures.is_empty() {
@@ -799,7 +830,9 @@ fn sub_request(request: &Request, header: Value) -> ApiResult<Request> {
                     "allow_no_indices" | "allowNoIndices" => "allow_no_indices",
                     "ignore_throttled" | "ignoreThrottled" => "ignore_throttled",
                     "type" | "types" => "type",
-                    "allow_partial_search_results" | "preference" | "routing" | "ccs_minimize_roundtrips" => key.as_str(),
+                    "allow_partial_search_results" | "preference" | "routing" | "ccs_minimize_roundtrips" => {
+                        key.as_str()
+                    }
                     other => {
                         return Err(ApiError::illegal_argument(format!(
                             "key [{other}] is not supported in the metadata section"
@@ -877,7 +910,9 @@ pub async fn validate(backend: &SharedBackend, mut request: Request) -> ApiResul
                 }
                 one["valid"] = valid.into();
                 match &error {
-                    Some(error) => one["error"] = format!("[{}/{}] {}", t.index.name, t.index.uuid, error.reason).into(),
+                    Some(error) => {
+                        one["error"] = format!("[{}/{}] {}", t.index.name, t.index.uuid, error.reason).into()
+                    }
                     None => one["explanation"] = text.clone().into(),
                 }
                 one
@@ -923,9 +958,10 @@ pub async fn explain(backend: &SharedBackend, mut request: Request) -> ApiResult
     let name = request.param("index").unwrap_or("").to_owned();
     let id = request.param("id").unwrap_or("").to_owned();
     let index = resolve::resolve_single(&state, &name, backend.now_ms())?;
-    let routing_value = request.param("routing").map(str::to_owned).or_else(|| {
-        index.aliases.get(&name).and_then(|a| a.search_routing.clone())
-    });
+    let routing_value = request
+        .param("routing")
+        .map(str::to_owned)
+        .or_else(|| index.aliases.get(&name).and_then(|a| a.search_routing.clone()));
     if routing_value.is_none() && write::routing_required(&index) {
         return Err(write::routing_missing(&index, &id));
     }

@@ -52,7 +52,13 @@ impl FakeNode {
             cluster_uuid: "uuuuuuuuuuuuuuuuuuuuuu".into(),
             ..ClusterState::default()
         };
-        let node = NodeInfo { name: "n1".into(), id: "nodeid".into(), host: "127.0.0.1".into(), cores: 1, ..NodeInfo::default() };
+        let node = NodeInfo {
+            name: "n1".into(),
+            id: "nodeid".into(),
+            host: "127.0.0.1".into(),
+            cores: 1,
+            ..NodeInfo::default()
+        };
         Rc::new(FakeNode {
             state: RefCell::new(Arc::new(state)),
             shards: RefCell::default(),
@@ -81,7 +87,11 @@ impl NaiveShard {
         let live = known.as_ref().filter(|d| d.source.is_some());
         let current = known.as_ref().map_or(0, |d| d.version);
         let conflict = |why: String| {
-            Err(ApiError::new(409, "version_conflict_engine_exception", format!("[{}]: version conflict, {why}", op.id)))
+            Err(ApiError::new(
+                409,
+                "version_conflict_engine_exception",
+                format!("[{}]: version conflict, {why}", op.id),
+            ))
         };
         let version = match op.condition {
             VersionMatch::Any => current + 1,
@@ -122,7 +132,11 @@ impl NaiveShard {
                 None => {
                     let source = if update.doc_as_upsert { update.doc } else { update.upsert };
                     let Some(source) = source else {
-                        return Err(ApiError::new(404, "document_missing_exception", format!("[_doc][{}]: document missing", op.id)));
+                        return Err(ApiError::new(
+                            404,
+                            "document_missing_exception",
+                            format!("[_doc][{}]: document missing", op.id),
+                        ));
                     };
                     (Some(source), WriteOutcome::Created)
                 }
@@ -135,7 +149,9 @@ impl NaiveShard {
     }
 
     fn get(&self, wanted: &GetRequest) -> Result<GetResult, ApiError> {
-        let Some(doc) = self.docs.get(&wanted.id).filter(|d| d.source.is_some()) else { return Ok(GetResult::default()) };
+        let Some(doc) = self.docs.get(&wanted.id).filter(|d| d.source.is_some()) else {
+            return Ok(GetResult::default());
+        };
         if let VersionMatch::Internal(v) = wanted.version
             && v.0 != doc.version
         {
@@ -178,7 +194,9 @@ impl Backend for FakeNode {
                 next.version = current.version + 1;
                 let next = Arc::new(next);
                 *self.state.borrow_mut() = next.clone();
-                self.shards.borrow_mut().retain(|id, _| next.indices.get(&*id.index).is_some_and(|i| i.uuid == *id.uuid));
+                self.shards
+                    .borrow_mut()
+                    .retain(|id, _| next.indices.get(&*id.index).is_some_and(|i| i.uuid == *id.uuid));
                 next
             }
             None => current,
@@ -205,12 +223,20 @@ impl Backend for FakeNode {
                     None => Vec::new(),
                 };
                 ShardResponse::Search(SearchShardResponse {
-                    result: QueryResult { hits, total: live as u64, total_exact: true, max_score: Some(1.0), ..QueryResult::default() },
+                    result: QueryResult {
+                        hits,
+                        total: live as u64,
+                        total_exact: true,
+                        max_score: Some(1.0),
+                        ..QueryResult::default()
+                    },
                     fetched,
                     context: 1,
                 })
             }
-            ShardRequest::Fetch { hits, .. } => ShardResponse::Fetch(hits.iter().map(|h| naive.fetch(h.doc.doc)).collect()),
+            ShardRequest::Fetch { hits, .. } => {
+                ShardResponse::Fetch(hits.iter().map(|h| naive.fetch(h.doc.doc)).collect())
+            }
             ShardRequest::Stats => ShardResponse::Stats(Box::new(ShardStats {
                 docs_count: naive.live().len() as u64,
                 ..ShardStats::default()
@@ -344,7 +370,10 @@ mod tests {
         let node = FakeNode::new();
         let (status, error) = call(&node, "PUT /w/_doc/1?version=1", "{}");
         assert_eq!(status, 400);
-        assert_eq!(error["error"]["reason"], "Validation Failed: 1: internal versioning can not be used for optimistic concurrency control. Please use `if_seq_no` and `if_primary_term` instead;");
+        assert_eq!(
+            error["error"]["reason"],
+            "Validation Failed: 1: internal versioning can not be used for optimistic concurrency control. Please use `if_seq_no` and `if_primary_term` instead;"
+        );
         assert_eq!(call(&node, "PUT /w/_doc/1?version=5&version_type=external", "{}").1["_version"], 5);
         assert_eq!(call(&node, "PUT /w/_doc/1?version=5&version_type=external", "{}").0, 409);
         assert_eq!(call(&node, "PUT /w/_doc/1?version=5&version_type=external_gte", "{}").0, 200);
@@ -429,7 +458,13 @@ mod tests {
         assert_eq!(error["error"]["reason"], "mapper [g] cannot be changed from type [long] to [text]");
         let (status, error) = call(&node, "PUT /i/_settings", r#"{"index.number_of_shards":9}"#);
         assert_eq!(status, 400);
-        assert!(error["error"]["reason"].as_str().unwrap().starts_with("Can't update non dynamic settings [[index.number_of_shards]]"), "{error}");
+        assert!(
+            error["error"]["reason"]
+                .as_str()
+                .unwrap()
+                .starts_with("Can't update non dynamic settings [[index.number_of_shards]]"),
+            "{error}"
+        );
         assert_eq!(call(&node, "PUT /i/_settings", r#"{"number_of_replicas":0}"#).0, 200);
         assert_eq!(call(&node, "GET /i/_settings", "").1["i"]["settings"]["index"]["number_of_replicas"], "0");
         assert_eq!(call(&node, "DELETE /a", "").0, 400);
@@ -440,14 +475,30 @@ mod tests {
     #[test]
     fn templates_shape_new_indices() {
         let node = FakeNode::new();
-        let (status, answer) = call(&node, "PUT /_template/t", r#"{"index_patterns":["l-*"],"settings":{"number_of_shards":2},"aliases":{"all":{}}}"#);
+        let (status, answer) = call(
+            &node,
+            "PUT /_template/t",
+            r#"{"index_patterns":["l-*"],"settings":{"number_of_shards":2},"aliases":{"all":{}}}"#,
+        );
         assert_eq!(status, 200, "{answer}");
         call(&node, "PUT /l-1/_doc/1", "{}");
         let (_, shown) = call(&node, "GET /l-1", "");
         assert_eq!(shown["l-1"]["settings"]["index"]["number_of_shards"], "2");
         assert_eq!(shown["l-1"]["aliases"], json!({"all": {}}));
-        assert_eq!(call(&node, "PUT /_component_template/c", r#"{"template":{"mappings":{"properties":{"x":{"type":"long"}}}}}"#).0, 200);
-        let (status, answer) = call(&node, "PUT /_index_template/it", r#"{"index_patterns":["l-*"],"priority":5,"composed_of":["c"],"template":{"settings":{"number_of_shards":4}}}"#);
+        assert_eq!(
+            call(
+                &node,
+                "PUT /_component_template/c",
+                r#"{"template":{"mappings":{"properties":{"x":{"type":"long"}}}}}"#
+            )
+            .0,
+            200
+        );
+        let (status, answer) = call(
+            &node,
+            "PUT /_index_template/it",
+            r#"{"index_patterns":["l-*"],"priority":5,"composed_of":["c"],"template":{"settings":{"number_of_shards":4}}}"#,
+        );
         assert_eq!(status, 200, "{answer}");
         call(&node, "PUT /l-2", "");
         let (_, shown) = call(&node, "GET /l-2", "");

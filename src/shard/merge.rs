@@ -4,12 +4,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use ringdex_engine::ids::SegmentId;
-use ringdex_engine::merge::merger::{self, MergeSource};
+use ringdex_engine::merge::merger::{self, Merged};
 use ringdex_engine::merge::policy::MergeCandidate;
+use ringdex_engine::merge::sink::{FileSink, Unthrottled};
 use ringdex_engine::merging::MergeJob;
 use ringdex_engine::pace::Unpaced;
 use ringdex_engine::segment::live_docs::LiveDocs;
-use ringdex_engine::store::Directory;
+use ringdex_engine::store::{Directory, File};
 
 use crate::error::{ApiError, ApiResult};
 use crate::io::{Lane, NodeIo};
@@ -32,7 +33,9 @@ impl<I: NodeIo> Shard<I> {
                 shard.merging.set(false);
                 match merged {
                     Ok(()) => shard.upkeep_now.raise(),
-                    Err(e) => tracing::warn!(index = %shard.id.index, shard = shard.id.shard, error = %e, "merge given up"),
+                    Err(e) => {
+                        tracing::warn!(index = %shard.id.index, shard = shard.id.shard, error = %e, "merge given up")
+                    }
                 }
                 shard.report_failure();
             }),
@@ -54,7 +57,7 @@ impl<I: NodeIo> Shard<I> {
             let policy = self.settings.borrow().merge.clone();
             let sizes = self.engine.segment_sizes();
             let next = if only_expunge_deletes {
-                policy.find_forced_deletes_merges(&sizes)
+                policy.find_expunge_merges(&sizes)
             } else {
                 match max_segments {
                     Some(n) => policy.find_forced_merges(&sizes, n.max(1) as usize),
@@ -82,23 +85,33 @@ impl<I: NodeIo> Shard<I> {
         let merged = self.io.maintain(self.engine.directory(), move |directory| Box::pin(run(job, directory))).await;
         add(&self.counters.merge_ns, self.io.monotonic_ns() - began);
         let finished = match merged {
-            Ok(Ok(output)) => {
-                let bytes = match output.doc_count {
-                    0 => None,
-                    _ => Some(self.engine.directory().map(&name).await),
-                };
-                match bytes.transpose() {
-                    Ok(bytes) => self.engine.finish_merge(target, &began_with, &output.maps, bytes).await.map_err(ApiError::from),
-                    Err(e) => Err(e.into()),
-                }
+            Ok(Ok(output)) => self.swap_in(target, &name, &began_with, output).await,
+            Ok(Err(e)) => Err(e),
+            Err(e) => {
+                // The maintenance thread is gone: nothing is wrong with the shard's files.
+                self.give_up(target, &name).await;
+                return Err(e);
             }
-            Ok(Err(e)) => Err(e.into()),
-            Err(e) => Err(e),
         };
-        if finished.is_err() {
+        if let Err(e) = &finished {
+            self.engine.fail(e);
             self.give_up(target, &name).await;
         }
-        finished
+        finished.map_err(ApiError::from)
+    }
+
+    async fn swap_in(
+        &self,
+        target: SegmentId,
+        name: &str,
+        began_with: &[Option<Arc<LiveDocs>>],
+        merged: Merged,
+    ) -> ringdex_engine::Result<()> {
+        let bytes = match merged.meta {
+            None => None,
+            Some(_) => Some(self.engine.directory().map(name).await?),
+        };
+        self.engine.finish_merge(target, began_with, &merged.maps, bytes).await
     }
 
     async fn give_up(&self, target: SegmentId, name: &str) {
@@ -108,7 +121,11 @@ impl<I: NodeIo> Shard<I> {
     }
 }
 
-async fn run<D: Directory>(job: MergeJob, directory: D) -> ringdex_engine::Result<merger::MergeOutput> {
-    let sources: Vec<MergeSource> = job.sources;
-    merger::merge_to_file(&sources, job.target, job.codec, &directory, &job.name, &Unpaced).await
+/// On the maintenance thread: the whole merge, written and synced.
+async fn run<D: Directory>(job: MergeJob, directory: D) -> ringdex_engine::Result<Merged> {
+    let file = directory.create(&job.name, 0).await?;
+    let mut sink = FileSink::new(file, Unthrottled);
+    let merged = merger::merge(&job.sources, job.target, job.codec, &mut sink, &Unpaced).await?;
+    sink.finish().await?.close().await?;
+    Ok(merged)
 }

@@ -11,6 +11,7 @@ pub mod message;
 pub mod settings;
 pub mod signal;
 
+mod merge;
 mod read;
 mod write;
 
@@ -395,6 +396,7 @@ impl<I: NodeIo> Shard<I> {
             if let Some(e) = trouble {
                 tracing::warn!(index = %self.id.index, shard = self.id.shard, error = %e, "upkeep put off");
             }
+            self.start_merges();
         }
         self.report_failure();
     }
@@ -418,14 +420,6 @@ impl<I: NodeIo> Shard<I> {
             return Err(ApiError::new(429, "flush_not_allowed_engine_exception", "already flushing..."));
         }
         self.timed_flush(force).await?;
-        Ok(())
-    }
-
-    async fn force_merge(self: &Rc<Self>, _: Option<u32>, _: bool, flush: bool) -> ApiResult<()> {
-        self.refresh(true).await?;
-        if flush {
-            self.timed_flush(false).await?;
-        }
         Ok(())
     }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use ringdex_engine::merge::policy::TieredMergePolicy;
 use ringdex_engine::segment::writer::Codec;
 use ringdex_net::cluster::state::IndexMetadata;
 use serde_json::Value;
@@ -31,6 +32,8 @@ pub struct ShardSettings {
     pub max_result_window: u64,
     /// `index.blocks.write` or `read_only`.
     pub write_block: Option<&'static str>,
+    /// Merge policy.
+    pub merge: TieredMergePolicy,
 }
 
 impl ShardSettings {
@@ -52,6 +55,17 @@ impl ShardSettings {
         let refresh = text("index.refresh_interval");
         let refresh_ms = refresh.as_deref().and_then(parse_duration_ms).unwrap_or(1_000);
         let flag = |key: &str| text(key).as_deref() == Some("true");
+        let defaults = TieredMergePolicy::default();
+        let number = |key: &str, default: f64| text(key).and_then(|t| t.parse().ok()).unwrap_or(default);
+        let merge = TieredMergePolicy {
+            segments_per_tier: number("index.merge.policy.segments_per_tier", defaults.segments_per_tier),
+            max_merge_at_once: number("index.merge.policy.max_merge_at_once", defaults.max_merge_at_once as f64)
+                as usize,
+            max_merged_segment: bytes("index.merge.policy.max_merged_segment", defaults.max_merged_segment),
+            floor_segment: bytes("index.merge.policy.floor_segment", defaults.floor_segment),
+            deletes_pct_allowed: number("index.merge.policy.deletes_pct_allowed", defaults.deletes_pct_allowed),
+            ..defaults
+        };
         ShardSettings {
             sync_each_request: text("index.translog.durability").is_none_or(|d| !d.eq_ignore_ascii_case("async")),
             sync_interval: time("index.translog.sync_interval", 5_000).max(Duration::from_millis(100)),
@@ -75,6 +89,7 @@ impl ShardSettings {
             } else {
                 None
             },
+            merge,
         }
     }
 }

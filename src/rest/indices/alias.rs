@@ -159,7 +159,11 @@ pub async fn update(backend: &SharedBackend, mut request: Request) -> ApiResult<
     };
     for key in params::object(&body, "aliases body")?.keys() {
         if key != "actions" {
-            return Err(ApiError::new(400, "x_content_parse_exception", format!("[1:2] [aliases] unknown field [{key}]")));
+            return Err(ApiError::new(
+                400,
+                "x_content_parse_exception",
+                format!("[1:2] [aliases] unknown field [{key}]"),
+            ));
         }
     }
     if actions.is_empty() {
@@ -186,7 +190,11 @@ fn action_changes(
     inner: &Value,
 ) -> ApiResult<Vec<Change>> {
     if !matches!(verb, "add" | "remove" | "remove_index") {
-        return Err(ApiError::new(400, "x_content_parse_exception", format!("[1:2] [alias_action] unknown field [{verb}]")));
+        return Err(ApiError::new(
+            400,
+            "x_content_parse_exception",
+            format!("[1:2] [alias_action] unknown field [{verb}]"),
+        ));
     }
     let map = params::object(inner, verb)?;
     let mut indices = Vec::new();

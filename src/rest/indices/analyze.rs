@@ -46,10 +46,8 @@ pub async fn analyze(backend: &SharedBackend, mut request: Request) -> ApiResult
         Some(name) => Some(resolve_single(&backend.state(), name, backend.now_ms())?),
         None => None,
     };
-    let max_tokens: usize = index
-        .as_ref()
-        .and_then(|i| settings::get(i, "index.analyze.max_token_count").parse().ok())
-        .unwrap_or(10_000);
+    let max_tokens: usize =
+        index.as_ref().and_then(|i| settings::get(i, "index.analyze.max_token_count").parse().ok()).unwrap_or(10_000);
     let (registry, mapping) = match &index {
         Some(index) => {
             let compiled = backend.compiled(index)?;
@@ -116,9 +114,7 @@ impl Parts {
         }
         if let Some(name) = &self.normalizer {
             if !has_index {
-                return Err(ApiError::illegal_argument(
-                    "analysis based on a normalizer requires an index",
-                ));
+                return Err(ApiError::illegal_argument("analysis based on a normalizer requires an index"));
             }
             return registry
                 .normalizer(name)
@@ -174,9 +170,13 @@ fn run(analyzer: &Analyzer, texts: &[String], max_tokens: usize) -> ApiResult<Ve
             tokens.push(shown);
         });
         if too_many {
-            return Err(ApiError::new(500, "illegal_state_exception", format!(
-                "The number of tokens produced by calling _analyze has exceeded the allowed maximum of [{max_tokens}]. This limit can be set by changing the [index.analyze.max_token_count] index level setting."
-            )));
+            return Err(ApiError::new(
+                500,
+                "illegal_state_exception",
+                format!(
+                    "The number of tokens produced by calling _analyze has exceeded the allowed maximum of [{max_tokens}]. This limit can be set by changing the [index.analyze.max_token_count] index level setting."
+                ),
+            ));
         }
         position_base = last.map_or(position_base, |p| p + 1) + 100;
         offset_base += text.encode_utf16().count() as u64 + 1;

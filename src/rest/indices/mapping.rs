@@ -77,7 +77,9 @@ pub async fn put(backend: &SharedBackend, mut request: Request) -> ApiResult<Res
         (Value::Object(map), Some(kind)) if map.len() == 1 && map.contains_key(kind) => map[kind].clone(),
         (Value::Object(_), Some(_)) => body.clone(),
         (Value::Object(map), None) => match map.iter().next().map(|(k, v)| (k.as_str(), v)) {
-            Some(("properties" | "dynamic" | "dynamic_templates" | "_meta" | "_source" | "_routing", _)) if !typed => body.clone(),
+            Some(("properties" | "dynamic" | "dynamic_templates" | "_meta" | "_source" | "_routing", _)) if !typed => {
+                body.clone()
+            }
             Some((key, inner)) if typed && map.len() == 1 && inner.is_object() && key != "properties" => inner.clone(),
             Some(("_doc", inner)) if map.len() == 1 && inner.is_object() => {
                 return Err(ApiError::illegal_argument(

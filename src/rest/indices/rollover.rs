@@ -155,7 +155,9 @@ async fn check_conditions(
         let text = params::text(value);
         let met = match key.as_str() {
             "max_docs" => {
-                let most: u64 = text.parse().map_err(|_| ApiError::illegal_argument(format!("[max_docs] must be a number but was [{text}]")))?;
+                let most: u64 = text
+                    .parse()
+                    .map_err(|_| ApiError::illegal_argument(format!("[max_docs] must be a number but was [{text}]")))?;
                 docs >= most
             }
             "max_age" => backend.now_ms() - index.creation_date >= parse_time(&text, "max_age")?,

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use ringdex_net::cluster::state::IndexMetadata;
 use serde_json::{Map, Value, json};
 
-use super::upkeep::{broadcast, copies, targets};
 use super::shards_header;
+use super::upkeep::{broadcast, copies, targets};
 use crate::backend::SharedBackend;
 use crate::error::{ApiError, ApiResult};
 use crate::metadata::resolve::IndicesOptions;
@@ -43,13 +43,46 @@ pub fn add(sum: &mut ShardStats, more: &ShardStats) {
         ($($field:ident),* $(,)?) => { $(sum.$field += more.$field;)* };
     }
     add!(
-        docs_count, docs_deleted, store_size_bytes, index_total, index_time_ms, index_failed, delete_total,
-        delete_time_ms, noop_update_total, get_total, get_time_ms, get_exists_total, get_missing_total, query_total,
-        query_time_ms, fetch_total, fetch_time_ms, open_contexts, merges_current, merges_total, merges_time_ms,
-        merges_docs, merges_size_bytes, refresh_total, refresh_time_ms, refresh_external_total, refresh_listeners,
-        flush_total, flush_periodic, flush_time_ms, segments_count, segments_memory_bytes, index_writer_memory_bytes,
-        version_map_memory_bytes, translog_operations, translog_size_bytes, translog_uncommitted_operations,
-        translog_uncommitted_size_bytes, translog_syncs, recovered_operations,
+        docs_count,
+        docs_deleted,
+        store_size_bytes,
+        index_total,
+        index_time_ms,
+        index_failed,
+        delete_total,
+        delete_time_ms,
+        noop_update_total,
+        get_total,
+        get_time_ms,
+        get_exists_total,
+        get_missing_total,
+        query_total,
+        query_time_ms,
+        fetch_total,
+        fetch_time_ms,
+        open_contexts,
+        merges_current,
+        merges_total,
+        merges_time_ms,
+        merges_docs,
+        merges_size_bytes,
+        refresh_total,
+        refresh_time_ms,
+        refresh_external_total,
+        refresh_listeners,
+        flush_total,
+        flush_periodic,
+        flush_time_ms,
+        segments_count,
+        segments_memory_bytes,
+        index_writer_memory_bytes,
+        version_map_memory_bytes,
+        translog_operations,
+        translog_size_bytes,
+        translog_uncommitted_operations,
+        translog_uncommitted_size_bytes,
+        translog_syncs,
+        recovered_operations,
     );
 }
 
@@ -136,14 +169,12 @@ pub fn group(metric: &str, s: &ShardStats) -> (&'static str, Value) {
             }),
         ),
         "suggest" => ("suggest", json!({})),
-        "request_cache" => (
-            "request_cache",
-            json!({ "memory_size_in_bytes": 0, "evictions": 0, "hit_count": 0, "miss_count": 0 }),
-        ),
-        "recovery" => (
-            "recovery",
-            json!({ "current_as_source": 0, "current_as_target": 0, "throttle_time_in_millis": 0 }),
-        ),
+        "request_cache" => {
+            ("request_cache", json!({ "memory_size_in_bytes": 0, "evictions": 0, "hit_count": 0, "miss_count": 0 }))
+        }
+        "recovery" => {
+            ("recovery", json!({ "current_as_source": 0, "current_as_target": 0, "throttle_time_in_millis": 0 }))
+        }
         _ => ("", Value::Null),
     }
 }
@@ -237,7 +268,10 @@ pub async fn stats(backend: &SharedBackend, request: Request) -> ApiResult<Respo
                         json!({ "max_seq_no": stats.max_seq_no, "local_checkpoint": stats.local_checkpoint, "global_checkpoint": stats.global_checkpoint }),
                     );
                     map.insert("retention_leases".into(), json!({ "primary_term": index.primary_terms.get(*shard as usize).copied().unwrap_or(1), "version": 1, "leases": [] }));
-                    map.insert("shard_path".into(), json!({ "state_path": "", "data_path": "", "is_custom_data_path": false }));
+                    map.insert(
+                        "shard_path".into(),
+                        json!({ "state_path": "", "data_path": "", "is_custom_data_path": false }),
+                    );
                 }
                 shards.insert(shard.to_string(), json!([shown]));
             }

@@ -45,7 +45,11 @@ impl Family {
 }
 
 fn invalid(name: &str, why: &str) -> ApiError {
-    ApiError::new(400, "invalid_index_template_exception", format!("index_template [{name}] invalid, cause [Validation Failed: 1: {why};]"))
+    ApiError::new(
+        400,
+        "invalid_index_template_exception",
+        format!("index_template [{name}] invalid, cause [Validation Failed: 1: {why};]"),
+    )
 }
 
 fn check_name(name: &str) -> ApiResult<()> {
@@ -122,7 +126,9 @@ pub async fn put_legacy(backend: &SharedBackend, mut request: Request) -> ApiRes
             "template" => patterns = strings(value),
             "order" => {
                 let order = value.as_i64().or_else(|| value.as_str().and_then(|s| s.parse().ok()));
-                let order = order.ok_or_else(|| ApiError::illegal_argument(format!("Failed to parse order [{}]", params::text(value))))?;
+                let order = order.ok_or_else(|| {
+                    ApiError::illegal_argument(format!("Failed to parse order [{}]", params::text(value)))
+                })?;
                 out.insert("order".into(), order.into());
             }
             "version" => {
@@ -396,15 +402,16 @@ fn parse_index_template(name: &str, body: &Value) -> ApiResult<Value> {
 
 /// Checks a composable template against the state it goes into.
 fn check_index_template(state: &ClusterState, name: &str, template: &Value) -> ApiResult<()> {
-    let absent: Vec<String> = strings(&template["composed_of"])
-        .into_iter()
-        .filter(|c| !state.component_templates.contains_key(c))
-        .collect();
+    let absent: Vec<String> =
+        strings(&template["composed_of"]).into_iter().filter(|c| !state.component_templates.contains_key(c)).collect();
     if !absent.is_empty() {
         return Err(ApiError::new(
             400,
             "invalid_index_template_exception",
-            format!("index_template [{name}] invalid, cause [index template [{name}] specifies component templates [{}] that do not exist]", absent.join(", ")),
+            format!(
+                "index_template [{name}] invalid, cause [index template [{name}] specifies component templates [{}] that do not exist]",
+                absent.join(", ")
+            ),
         ));
     }
     let same: Vec<(&String, &Arc<Value>)> = state
@@ -429,7 +436,8 @@ fn check_index_template(state: &ClusterState, name: &str, template: &Value) -> A
         )));
     }
     check_compiles(&template::compose_index_template(state, template)).map_err(|cause| {
-        ApiError::illegal_argument(format!("composable template [{name}] template after composition is invalid")).because(cause)
+        ApiError::illegal_argument(format!("composable template [{name}] template after composition is invalid"))
+            .because(cause)
     })
 }
 
@@ -573,7 +581,8 @@ pub async fn simulate_index(backend: &SharedBackend, mut request: Request) -> Ap
     let body = params::body_json(&mut request).await?;
     let mut state = (*backend.state()).clone();
     if let Some(body) = body {
-        let template_name = format!("simulate_index_template_{}", ids::uuid(backend.as_ref()).to_lowercase().replace(['_', '-'], ""));
+        let template_name =
+            format!("simulate_index_template_{}", ids::uuid(backend.as_ref()).to_lowercase().replace(['_', '-'], ""));
         let template = parse_index_template(&template_name, &body)?;
         check_index_template(&state, &template_name, &template)?;
         state.index_templates.insert(template_name, Arc::new(template));

@@ -76,14 +76,23 @@ pub fn primaries(indices: &[Arc<IndexMetadata>]) -> usize {
 }
 
 /// The indices a request with the usual options means.
-pub fn targets(backend: &SharedBackend, request: &Request, defaults: IndicesOptions) -> ApiResult<Vec<Arc<IndexMetadata>>> {
+pub fn targets(
+    backend: &SharedBackend,
+    request: &Request,
+    defaults: IndicesOptions,
+) -> ApiResult<Vec<Arc<IndexMetadata>>> {
     let options = indices_options(request, defaults)?;
     let mut indices = resolve(&backend.state(), &params::indices(request), options, backend.now_ms())?;
     indices.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(indices)
 }
 
-async fn all_shards(backend: &SharedBackend, request: &Request, work: ShardRequest, per_copy: bool) -> ApiResult<Response> {
+async fn all_shards(
+    backend: &SharedBackend,
+    request: &Request,
+    work: ShardRequest,
+    per_copy: bool,
+) -> ApiResult<Response> {
     let indices = targets(backend, request, IndicesOptions::OPEN_FORBID_CLOSED)?;
     let (answers, failures) = broadcast(backend, &indices, &work).await;
     let total = if per_copy { copies(&indices) } else { primaries(&indices) };
