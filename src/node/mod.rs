@@ -22,6 +22,8 @@ mod placement;
 mod report;
 #[cfg(feature = "glommio")]
 mod start;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -63,26 +63,8 @@ fn tie(uuid: &str, shard: u32, core: usize) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::node::tests::index;
     use proptest::prelude::*;
-
-    fn index(name: &str, date: i64, shards: u32) -> Arc<IndexMetadata> {
-        Arc::new(IndexMetadata {
-            name: name.into(),
-            uuid: format!("uuid-{name}"),
-            open: true,
-            creation_date: date,
-            number_of_shards: shards,
-            number_of_replicas: 0,
-            routing_num_shards: shards,
-            settings: serde_json::Map::new(),
-            mapping: serde_json::json!({}),
-            mapping_version: 1,
-            settings_version: 1,
-            aliases_version: 1,
-            aliases: BTreeMap::new(),
-            primary_terms: vec![1; shards as usize],
-        })
-    }
 
     fn state(shards: &[u32]) -> ClusterState {
         let mut state = ClusterState::default();

@@ -36,7 +36,7 @@ type Sockets = Mailbox<Connections<Api>>;
 
 /// A running node.
 pub struct Node {
-    shared: Arc<Shared<GlommioIo>>,
+    pub(super) shared: Arc<Shared<GlommioIo>>,
     acceptor: AcceptorHandle,
     sockets: Vec<Arc<Sockets>>,
     maintenance: Vec<Arc<Mailbox<Maintenance>>>,
