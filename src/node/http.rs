@@ -157,7 +157,7 @@ fn query_params(query: &str) -> ApiResult<Vec<(String, String)>> {
 
 /// Percent-decoding; in a query `+` is a space.
 fn decode(text: &str, query: bool) -> ApiResult<String> {
-    if !text.contains('%') && !(query && text.contains('+')) {
+    if !(text.contains('%') || query && text.contains('+')) {
         return Ok(text.to_owned());
     }
     let mut out = Vec::with_capacity(text.len());
