@@ -46,12 +46,10 @@ stages! {
     CoreHop => "core_hop",
     /// In a shard's queue.
     Queue => "queue",
-    /// Deciding what a write does.
-    Plan => "plan",
-    /// Parsing a document into the indexing buffer.
+    /// Parsing a document along the mapping.
+    Parse => "parse",
+    /// Planning a write, appending it to the translog's batch and analyzing it into the indexing buffer.
     Buffer => "buffer",
-    /// Appending to the translog's batch.
-    LogAppend => "log_append",
     /// Waiting for the batch to be durable.
     SyncWait => "fsync_wait",
     /// Waiting to become visible (`refresh=wait_for`).

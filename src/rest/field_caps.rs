@@ -119,7 +119,14 @@ pub async fn field_caps(backend: &SharedBackend, mut request: Request) -> ApiRes
         let mut kept = Vec::new();
         for index in indices {
             let targets = (0..index.number_of_shards)
-                .map(|shard| Target { index: index.clone(), shard, filter: None, boost: 1.0, context: None, after: None })
+                .map(|shard| Target {
+                    index: index.clone(),
+                    shard,
+                    filter: None,
+                    boost: 1.0,
+                    context: None,
+                    after: None,
+                })
                 .collect();
             let mut own = SearchBody::default();
             own.request.query = Some(filter.clone());
@@ -164,8 +171,7 @@ fn merged(per_index: &[(String, BTreeMap<String, Capability>)], include_unmapped
     let mut out = Map::new();
     for (field, kinds) in by_field {
         let mapped: BTreeSet<&str> = kinds.values().flatten().map(|(index, _)| *index).collect();
-        let unmapped: Vec<&str> =
-            per_index.iter().map(|(n, _)| n.as_str()).filter(|n| !mapped.contains(n)).collect();
+        let unmapped: Vec<&str> = per_index.iter().map(|(n, _)| n.as_str()).filter(|n| !mapped.contains(n)).collect();
         let several = kinds.len() > 1 || (include_unmapped && !unmapped.is_empty());
         let mut shown = Map::new();
         for (kind, list) in kinds {
@@ -215,7 +221,12 @@ mod tests {
         let per_index = vec![
             ("a".to_owned(), capabilities(&json!({"properties": {"x": {"type": "long"}, "t": {"type": "text"}}}))),
             ("b".to_owned(), capabilities(&json!({"properties": {"x": {"type": "long", "index": false}}}))),
-            ("c".to_owned(), capabilities(&json!({"properties": {"x": {"type": "keyword"}, "o": {"properties": {"y": {"type": "ip"}}}}}))),
+            (
+                "c".to_owned(),
+                capabilities(
+                    &json!({"properties": {"x": {"type": "keyword"}, "o": {"properties": {"y": {"type": "ip"}}}}}),
+                ),
+            ),
         ];
         let got = merged(&per_index, true);
         assert_eq!(

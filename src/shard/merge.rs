@@ -15,6 +15,7 @@ use ringdex_engine::store::{Directory, File};
 use crate::error::{ApiError, ApiResult};
 use crate::io::{Lane, NodeIo};
 use crate::shard::{Shard, add};
+use crate::stats::Stage;
 
 impl<I: NodeIo> Shard<I> {
     /// Starts one background merge if the policy wants one and none is running.
@@ -26,20 +27,17 @@ impl<I: NodeIo> Shard<I> {
         let Some(candidate) = policy.find_merges(&self.engine.segment_sizes()).into_iter().next() else { return };
         let shard = self.clone();
         self.merging.set(true);
-        self.io.spawn(
-            Lane::Background,
-            Box::pin(async move {
-                let merged = shard.merge(&candidate).await;
-                shard.merging.set(false);
-                match merged {
-                    Ok(()) => shard.upkeep_now.raise(),
-                    Err(e) => {
-                        tracing::warn!(index = %shard.id.index, shard = shard.id.shard, error = %e, "merge given up")
-                    }
+        self.keep(Lane::Background, async move {
+            let merged = shard.merge(&candidate).await;
+            shard.merging.set(false);
+            match merged {
+                Ok(()) => shard.upkeep_now.raise(),
+                Err(e) => {
+                    tracing::warn!(index = %shard.id.index, shard = shard.id.shard, error = %e, "merge given up")
                 }
-                shard.report_failure();
-            }),
-        );
+            }
+            shard.report_failure();
+        });
     }
 
     /// `_forcemerge`: merges until the policy is content with at most so many segments.
@@ -83,7 +81,7 @@ impl<I: NodeIo> Shard<I> {
         let target = job.target;
         let name = job.name.clone();
         let merged = self.io.maintain(self.engine.directory(), move |directory| Box::pin(run(job, directory))).await;
-        add(&self.counters.merge_ns, self.io.monotonic_ns() - began);
+        add(&self.counters.merge_ns, self.timed(Stage::Merge, began));
         let finished = match merged {
             Ok(Ok(output)) => self.swap_in(target, &name, &began_with, output).await,
             Ok(Err(e)) => Err(e),

@@ -33,6 +33,7 @@ use ringdex_net::cluster::state::IndexMetadata;
 use crate::backend::{CompiledIndex, LocalFuture};
 use crate::error::{ApiError, ApiResult};
 use crate::io::{Lane, NodeIo};
+use crate::stats::{self, Stage};
 use message::{SegmentStats, ShardId, ShardRequest, ShardResponse, ShardStats};
 use settings::ShardSettings;
 use signal::{Signal, Watermark};
@@ -236,20 +237,17 @@ impl<I: NodeIo> Shard<I> {
 
     /// Runs `work` in a task of its own and waits for it: it goes on when the waiting is given up.
     async fn undroppable<T: 'static>(
-        &self,
+        self: &Rc<Self>,
         lane: Lane,
         work: impl Future<Output = ApiResult<T>> + 'static,
     ) -> ApiResult<T> {
         let done = Rc::new((RefCell::new(None), Signal::default()));
         let result = done.clone();
-        self.io.spawn(
-            lane,
-            Box::pin(async move {
-                let end = Ends(&result.1);
-                *result.0.borrow_mut() = Some(work.await);
-                drop(end);
-            }),
-        );
+        self.keep(lane, async move {
+            let end = Ends(&result.1);
+            *result.0.borrow_mut() = Some(work.await);
+            drop(end);
+        });
         done.1.wait().await;
         let answer = done.0.borrow_mut().take();
         answer.unwrap_or_else(|| Err(self.unavailable("stopped while it worked on the request")))
@@ -321,12 +319,21 @@ impl<I: NodeIo> Shard<I> {
     }
 
     fn start(self: &Rc<Self>) {
-        let shard = self.clone();
-        self.io.spawn(Lane::Write, Box::pin(async move { shard.sync_task().await }));
-        let shard = self.clone();
-        self.io.spawn(Lane::Background, Box::pin(async move { shard.refresh_task().await }));
-        let shard = self.clone();
-        self.io.spawn(Lane::Background, Box::pin(async move { shard.upkeep_task().await }));
+        self.keep(Lane::Write, self.clone().sync_task());
+        self.keep(Lane::Background, self.clone().refresh_task());
+        self.keep(Lane::Background, self.clone().upkeep_task());
+    }
+
+    /// Runs one of the shard's own tasks. Should it panic, the shard has failed: nobody would sync or refresh any more.
+    fn keep(self: &Rc<Self>, lane: Lane, task: impl Future<Output = ()> + 'static) {
+        let guard = PanicFails(self.clone());
+        self.io.spawn(
+            lane,
+            Box::pin(async move {
+                task.await;
+                guard.end();
+            }),
+        );
     }
 
     async fn sync_task(self: Rc<Self>) {
@@ -404,7 +411,7 @@ impl<I: NodeIo> Shard<I> {
     async fn refresh(&self, external: bool) -> ApiResult<()> {
         let began = self.io.monotonic_ns();
         let changed = self.engine.refresh(self.io.now_ms(), &self.io.pace(None)).await?;
-        add(&self.counters.refresh_ns, self.io.monotonic_ns() - began);
+        add(&self.counters.refresh_ns, self.timed(Stage::Refresh, began));
         if external {
             add(&self.counters.refresh_external, 1);
         }
@@ -426,9 +433,16 @@ impl<I: NodeIo> Shard<I> {
     async fn timed_flush(&self, force: bool) -> ringdex_engine::Result<()> {
         let began = self.io.monotonic_ns();
         let done = self.engine.flush(force, self.io.now_ms(), &self.io.pace(None)).await;
-        add(&self.counters.flush_ns, self.io.monotonic_ns() - began);
+        add(&self.counters.flush_ns, self.timed(Stage::Flush, began));
         self.visible.advance(self.engine.visible_seq_no().0);
         done.map(drop)
+    }
+
+    /// Records a stage that began at `began` and ends now; its nanoseconds.
+    fn timed(&self, stage: Stage, began: u64) -> u64 {
+        let ns = self.io.monotonic_ns() - began;
+        stats::record(stage, ns);
+        ns
     }
 
     fn report_failure(&self) {
@@ -510,6 +524,26 @@ impl<I: NodeIo> Shard<I> {
             searchable: true,
         };
         self.engine.segments().into_iter().map(describe).collect()
+    }
+}
+
+/// Fails the shard when dropped by a panic.
+struct PanicFails<I: NodeIo>(Rc<Shard<I>>);
+
+impl<I: NodeIo> PanicFails<I> {
+    /// The task ended as it should.
+    fn end(self) {
+        drop(self);
+    }
+}
+
+impl<I: NodeIo> Drop for PanicFails<I> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let what = "a task of the shard panicked".to_owned();
+            self.0.engine.fail(&ringdex_engine::Error::Failed { reason: what });
+            self.0.report_failure();
+        }
     }
 }
 

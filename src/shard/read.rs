@@ -13,6 +13,7 @@ use crate::error::{ApiError, ApiResult};
 use crate::io::NodeIo;
 use crate::shard::message::{GetRequest, GetResult, SearchShardRequest, SearchShardResponse, VersionMatch};
 use crate::shard::{Shard, add};
+use crate::stats::Stage;
 
 /// How long a context waits for its fetch phase, in milliseconds.
 const FETCH_WAIT_MS: i64 = 60_000;
@@ -106,7 +107,7 @@ impl<I: NodeIo> Shard<I> {
         let missing = results.iter().filter(|r| !r.as_ref().is_ok_and(|g| g.found)).count();
         add(&self.counters.get, requests.len() as u64);
         add(&self.counters.get_missing, missing as u64);
-        add(&self.counters.get_ns, self.io.monotonic_ns() - began);
+        add(&self.counters.get_ns, self.timed(Stage::Get, began));
         Ok(results)
     }
 
@@ -190,8 +191,7 @@ impl<I: NodeIo> Shard<I> {
             .await
             .map_err(|e| self.here(e))?;
         add(&self.counters.query, 1);
-        let queried = self.io.monotonic_ns();
-        add(&self.counters.query_ns, queried - began);
+        add(&self.counters.query_ns, self.timed(Stage::Query, began));
         let mut response = SearchShardResponse { result, fetched: Vec::new(), context: request.context.unwrap_or(0) };
         if let Some((from, fetch)) = &request.fetch {
             let hits = response.result.hits.get(*from..).unwrap_or_default();
@@ -230,7 +230,7 @@ impl<I: NodeIo> Shard<I> {
         let pace = self.io.pace(None);
         let fetched = fetch::fetch(searcher, &compiled.mapping, &context, fetch, now_ms, hits, &pace).await;
         add(&self.counters.fetch, 1);
-        add(&self.counters.fetch_ns, self.io.monotonic_ns() - began);
+        add(&self.counters.fetch_ns, self.timed(Stage::Fetch, began));
         fetched.map_err(|e| self.here(e))
     }
 

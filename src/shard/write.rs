@@ -19,6 +19,7 @@ use crate::shard::message::{
     WriteResult,
 };
 use crate::shard::{Shard, add};
+use crate::stats::{self, Stage};
 
 /// What the translog needs beside id, routing and source: framing and the fixed part of an operation, rounded up.
 const OPERATION_OVERHEAD: usize = 128;
@@ -66,7 +67,10 @@ impl<I: NodeIo> Shard<I> {
                 if !by_setting {
                     self.sync_now.raise();
                 }
-                if let Err(e) = self.engine.wait_durable(location).await {
+                let began = self.io.monotonic_ns();
+                let durable = self.engine.wait_durable(location).await;
+                self.timed(Stage::SyncWait, began);
+                if let Err(e) = durable {
                     self.report_failure();
                     return Err(self.failed(&e.to_string()));
                 }
@@ -89,7 +93,9 @@ impl<I: NodeIo> Shard<I> {
                     true
                 } else {
                     // Somebody waits, so an idle shard must not skip its next refresh.
+                    let began = self.io.monotonic_ns();
                     self.visible.reached(last_seq_no.0).await;
+                    self.timed(Stage::RefreshWait, began);
                     false
                 }
             }
@@ -137,7 +143,10 @@ impl<I: NodeIo> Shard<I> {
         condition: VersionMatch,
         parsed: &mut ParsedDocument,
     ) -> ApiResult<Item> {
+        let began = self.io.monotonic_ns();
         self.parse(&op.id, source, parsed).await?;
+        let parsed_at = self.io.monotonic_ns();
+        stats::record(Stage::Parse, parsed_at - began);
         let size = OPERATION_OVERHEAD + op.id.len() + op.routing.as_ref().map_or(0, String::len) + source.len();
         let translog = self.engine.translog();
         translog.reserve(size).await.map_err(|e| self.here(e))?;
@@ -151,6 +160,7 @@ impl<I: NodeIo> Shard<I> {
         };
         let compiled = self.compiled.borrow().clone();
         let applied = self.engine.index(&compiled.mapping, parsed, &operation, self.term).map_err(|e| self.here(e))?;
+        self.timed(Stage::Buffer, parsed_at);
         add(&self.counters.index, 1);
         let outcome = if applied.existed { WriteOutcome::Updated } else { WriteOutcome::Created };
         Ok((result_of(outcome, &applied), Some(applied.location)))

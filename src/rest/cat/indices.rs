@@ -41,10 +41,11 @@ const INDICES: &[Column] = stat_columns![
         Column::new("docs.deleted", &["dd", "docsDeleted"], "deleted docs").right(),
         Column::new("creation.date", &["cd"], "index creation date (millisecond value)").hidden(),
         Column::new("creation.date.string", &["cds"], "index creation date (as string)").hidden(),
-        Column::new("store.size", &["ss", "storeSize"], "store size of primaries & replicas").right().with_sibling("pri"),
+        Column::new("store.size", &["ss", "storeSize"], "store size of primaries & replicas")
+            .right()
+            .with_sibling("pri"),
         Column::new("pri.store.size", &[], "store size of primaries").right(),
-    ]
-    ("completion.size", ["cs", "completionSize"], "size of completion"),
+    ]("completion.size", ["cs", "completionSize"], "size of completion"),
     ("fielddata.memory_size", ["fm", "fielddataMemory"], "used fielddata cache"),
     ("fielddata.evictions", ["fe", "fielddataEvictions"], "fielddata evictions"),
     ("query_cache.memory_size", ["qcm", "queryCacheMemory"], "used query cache"),
@@ -95,7 +96,11 @@ const INDICES: &[Column] = stat_columns![
     ("segments.memory", ["sm", "segmentsMemory"], "memory used by segments"),
     ("segments.index_writer_memory", ["siwm", "segmentsIndexWriterMemory"], "memory used by index writer"),
     ("segments.version_map_memory", ["svmm", "segmentsVersionMapMemory"], "memory used by version map"),
-    ("segments.fixed_bitset_memory", ["sfbm", "fixedBitsetMemory"], "memory used by fixed bit sets for nested object field types and export type filters for types referred in _parent fields"),
+    (
+        "segments.fixed_bitset_memory",
+        ["sfbm", "fixedBitsetMemory"],
+        "memory used by fixed bit sets for nested object field types and export type filters for types referred in _parent fields"
+    ),
     ("warmer.current", ["wc", "warmerCurrent"], "current warmer ops"),
     ("warmer.total", ["wto", "warmerTotal"], "total warmer ops"),
     ("warmer.total_time", ["wtt", "warmerTotalTime"], "time spent in warmers"),
@@ -116,8 +121,12 @@ pub fn stat_cell(name: &str, s: &ShardStats) -> Cell {
         "docs" | "docs.count" => s.docs_count.into(),
         "docs.deleted" => s.docs_deleted.into(),
         "store" | "store.size" => Cell::Bytes(s.store_size_bytes),
-        "completion.size" | "fielddata.memory_size" | "query_cache.memory_size" | "request_cache.memory_size"
-        | "merges.current_size" | "segments.fixed_bitset_memory" => Cell::Bytes(0),
+        "completion.size"
+        | "fielddata.memory_size"
+        | "query_cache.memory_size"
+        | "request_cache.memory_size"
+        | "merges.current_size"
+        | "segments.fixed_bitset_memory" => Cell::Bytes(0),
         "flush.total" => s.flush_total.into(),
         "flush.total_time" => millis(s.flush_time_ms),
         "get.time" | "get.exists_time" => millis(s.get_time_ms),

@@ -41,7 +41,11 @@ const NODES: &[Column] = &[
     Column::new("load_5m", &["l"], "5m load avg").right(),
     Column::new("load_15m", &["l"], "15m load avg").right(),
     Column::new("uptime", &["u"], "node uptime").hidden().right(),
-    Column::new("node.role", &["r", "role", "nodeRole"], "m:master eligible node, d:data node, i:ingest node, -:coordinating node only"),
+    Column::new(
+        "node.role",
+        &["r", "role", "nodeRole"],
+        "m:master eligible node, d:data node, i:ingest node, -:coordinating node only",
+    ),
     Column::new("master", &["m"], "*:current master"),
     Column::new("name", &["n"], "node name"),
 ];
@@ -109,7 +113,12 @@ const MASTER: &[Column] = &[
 pub async fn master(backend: &SharedBackend, request: Request) -> ApiResult<Response> {
     let mut table = Table::new(MASTER);
     let node = backend.node();
-    table.push(vec![node.id.clone().into(), node.host.clone().into(), node.host.clone().into(), node.name.clone().into()]);
+    table.push(vec![
+        node.id.clone().into(),
+        node.host.clone().into(),
+        node.host.clone().into(),
+        node.name.clone().into(),
+    ]);
     answer(&request, &table)
 }
 

@@ -41,8 +41,7 @@ const SHARDS: &[Column] = columns![
         Column::new("unassigned.for", &["uf"], "time has been unassigned").hidden().right(),
         Column::new("unassigned.details", &["ud"], "additional details as to why the shard became unassigned").hidden(),
         Column::new("recoverysource.type", &["rs"], "recovery source type").hidden(),
-    ]
-    ("completion.size", ["cs", "completionSize"], "size of completion"),
+    ]("completion.size", ["cs", "completionSize"], "size of completion"),
     ("fielddata.memory_size", ["fm", "fielddataMemory"], "used fielddata cache"),
     ("fielddata.evictions", ["fe", "fielddataEvictions"], "fielddata evictions"),
     ("query_cache.memory_size", ["qcm", "queryCacheMemory"], "used query cache"),
@@ -89,7 +88,11 @@ const SHARDS: &[Column] = columns![
     ("segments.memory", ["sm", "segmentsMemory"], "memory used by segments"),
     ("segments.index_writer_memory", ["siwm", "segmentsIndexWriterMemory"], "memory used by index writer"),
     ("segments.version_map_memory", ["svmm", "segmentsVersionMapMemory"], "memory used by version map"),
-    ("segments.fixed_bitset_memory", ["sfbm", "fixedBitsetMemory"], "memory used by fixed bit sets for nested object field types and export type filters for types referred in _parent fields"),
+    (
+        "segments.fixed_bitset_memory",
+        ["sfbm", "fixedBitsetMemory"],
+        "memory used by fixed bit sets for nested object field types and export type filters for types referred in _parent fields"
+    ),
     ("seq_no.max", ["sqm", "maxSeqNo"], "max sequence number"),
     ("seq_no.local_checkpoint", ["sql", "localCheckpoint"], "local checkpoint"),
     ("seq_no.global_checkpoint", ["sqg", "globalCheckpoint"], "global checkpoint"),
@@ -327,9 +330,7 @@ pub async fn allocation(backend: &SharedBackend, request: Request) -> ApiResult<
     }
     let wanted = request.param("node_id").is_none_or(|list| {
         list.split(',').any(|n| {
-            matches!(n, "_all" | "_local" | "_master" | "*")
-                || crate::rest::filter::glob(n, &node.name)
-                || n == node.id
+            matches!(n, "_all" | "_local" | "_master" | "*") || crate::rest::filter::glob(n, &node.name) || n == node.id
         })
     });
     if wanted {
