@@ -94,6 +94,9 @@ async fn run_search(backend: &SharedBackend, request: &Request, json: &Value, st
         {
             problems.push("disabling [track_total_hits] is not allowed in a scroll context".to_owned());
         }
+        if flag(request, "request_cache", false)? {
+            problems.push("[request_cache] cannot be used in a scroll context".to_owned());
+        }
         if body.request.search_after.is_some() {
             problems.push("`search_after` cannot be used in a scroll context.".to_owned());
         }
@@ -138,10 +141,14 @@ async fn run_search(backend: &SharedBackend, request: &Request, json: &Value, st
         keep_alive_ms = Some(keep_alive);
         shape.hide_sort = body.request.sort.is_empty();
         body.request.track_total_hits = TrackTotalHits::All;
-        let state =
-            ScrollState { body: json.clone(), query: params_of_scroll(request), total_as_int: shape.total_as_int };
-        let held = Held { targets: HeldTarget::of(&list), scroll: Some(state) };
-        return scroll_page(backend, held, list, body, shape, keep_alive_ms, start).await;
+        let scroll = ScrollState {
+            body: json.clone(),
+            query: params_of_scroll(request),
+            total_as_int: shape.total_as_int,
+            after: vec![None; list.len()],
+        };
+        let id = Held { targets: HeldTarget::of(&list) }.encode()?;
+        return scroll_page(backend, &id, scroll, list, body, shape, keep_alive_ms, start).await;
     }
     shape.track_scores_off = false;
     let plan = SearchPlan {
@@ -380,10 +387,10 @@ fn write_sort_value(out: &mut Vec<u8>, value: &SortValue) {
 }
 
 /// What a scroll id or a point in time stands for. It travels in the id, so that any core (or node) can go on with it.
+/// What changes from page to page is a note that the first shard's context keeps.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Held {
     targets: Vec<HeldTarget>,
-    scroll: Option<ScrollState>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -392,8 +399,6 @@ struct HeldTarget {
     uuid: String,
     shard: u32,
     context: u64,
-    /// Sort values of the last hit given.
-    after: Option<Vec<SortValue>>,
     filter: Option<Query>,
 }
 
@@ -402,6 +407,33 @@ struct ScrollState {
     body: Value,
     query: Vec<(String, String)>,
     total_as_int: bool,
+    /// Sort values of the last hit given, for each target.
+    after: Vec<Option<Vec<SortValue>>>,
+}
+
+impl ScrollState {
+    async fn load(backend: &SharedBackend, list: &[Target]) -> ApiResult<ScrollState> {
+        let bad = || ApiError::illegal_argument("Cannot parse scroll id");
+        let first = list.first().ok_or_else(bad)?;
+        let message = ShardRequest::Note { context: first.context.unwrap_or(0), note: None };
+        match backend.shard(&first.id(), message).await {
+            Ok(ShardResponse::Note(note)) => serde_json::from_slice(&note).map_err(|_| bad()),
+            Ok(_) => Err(bad()),
+            Err(error) => {
+                let failures: Vec<ShardFailure> =
+                    (0..list.len()).map(|target| ShardFailure { target, error: error.clone() }).collect();
+                Err(failed(backend, list, &failures, "query", "all shards failed"))
+            }
+        }
+    }
+
+    async fn save(&self, backend: &SharedBackend, list: &[Target]) -> ApiResult<()> {
+        let Some(first) = list.first() else { return Ok(()) };
+        let note = serde_json::to_vec(self)
+            .map_err(|e| ApiError::new(500, "illegal_state_exception", format!("cannot keep a scroll: {e}")))?;
+        let message = ShardRequest::Note { context: first.context.unwrap_or(0), note: Some(note.into()) };
+        backend.shard(&first.id(), message).await.map(|_| ())
+    }
 }
 
 impl HeldTarget {
@@ -412,7 +444,6 @@ impl HeldTarget {
                 uuid: t.index.uuid.clone(),
                 shard: t.shard,
                 context: t.context.unwrap_or(0),
-                after: t.after.clone(),
                 filter: t.filter.clone(),
             })
             .collect()
@@ -457,7 +488,7 @@ impl Held {
                     filter: held.filter.clone(),
                     boost: 1.0,
                     context: Some(held.context),
-                    after: held.after.clone(),
+                    after: None,
                 })
             })
             .collect()
@@ -495,10 +526,12 @@ async fn open_contexts(backend: &SharedBackend, list: &mut [Target], keep_alive_
     Ok(())
 }
 
+#[allow(clippy::too_many_arguments)]
 /// One page of a scroll: every shard goes on after its own last hit given.
 async fn scroll_page(
     backend: &SharedBackend,
-    mut held: Held,
+    id: &str,
+    mut scroll: ScrollState,
     list: Vec<Target>,
     mut body: SearchBody,
     shape: Shape,
@@ -526,15 +559,19 @@ async fn scroll_page(
     };
     let mut outcome = run(backend, &plan).await?;
     for hit in &outcome.hits {
-        held.targets[hit.target].after = Some(hit.top.sort.clone());
+        scroll.after[hit.target] = Some(hit.top.sort.clone());
     }
+    scroll.save(backend, &plan.targets).await?;
     if own_tie {
         for hit in &mut outcome.hits {
             hit.top.sort.pop();
         }
     }
-    let id = held.encode()?;
-    write_answer(backend, &plan, &outcome, &shape, Some(("_scroll_id", &id)), start)
+    if by_score {
+        // Sorted by score, the best one is the first hit of the first page.
+        outcome.max_score = outcome.max_score.or_else(|| outcome.hits.first().map(|h| h.top.score));
+    }
+    write_answer(backend, &plan, &outcome, &shape, Some(("_scroll_id", id)), start)
 }
 
 /// `GET|POST /_search/scroll[/{scroll_id}]`
@@ -564,7 +601,21 @@ pub async fn scroll(backend: &SharedBackend, mut request: Request) -> ApiResult<
         check_keep_alive(keep_alive)?;
     }
     let held = Held::decode(&id)?;
-    let Some(state) = held.scroll.clone() else { return Err(ApiError::illegal_argument("Cannot parse scroll id")) };
+    let mut list = held.targets(backend)?;
+    if list.is_empty() {
+        let mut out = json!({
+            "_scroll_id": id, "took": 0, "timed_out": false, "_shards": { "total": 0, "successful": 0, "skipped": 0, "failed": 0 },
+            "hits": { "total": { "value": 0, "relation": "eq" }, "max_score": 0.0, "hits": [] },
+        });
+        if flag(&request, "rest_total_hits_as_int", false)? {
+            out["hits"]["total"] = 0.into();
+        }
+        return Ok(Response::ok(out));
+    }
+    let state = ScrollState::load(backend, &list).await?;
+    for (target, after) in list.iter_mut().zip(&state.after) {
+        target.after.clone_from(after);
+    }
     let mut parsed = parse_search(&state.body)?;
     parsed.apply_params(|name| state.query.iter().rev().find(|(n, _)| n == name).map(|(_, v)| v.as_str()))?;
     parsed.request.now_ms = backend.now_ms();
@@ -577,8 +628,7 @@ pub async fn scroll(backend: &SharedBackend, mut request: Request) -> ApiResult<
         hide_sort: parsed.request.sort.is_empty(),
         ..Shape::default()
     };
-    let list = held.targets(backend)?;
-    let out = scroll_page(backend, held, list, parsed, shape, keep_alive, start).await?;
+    let out = scroll_page(backend, &id, state, list, parsed, shape, keep_alive, start).await?;
     Ok(Response { status: 200, content: Content::RawJson(out.into()), headers: Vec::new() })
 }
 
@@ -586,8 +636,10 @@ async fn free(backend: &SharedBackend, held: &Held) -> usize {
     let Ok(list) = held.targets(backend) else { return 0 };
     let mut freed = 0;
     for target in list {
-        let message = ShardRequest::Free { context: target.context.unwrap_or(0) };
-        freed += usize::from(backend.shard(&target.id(), message).await.is_ok());
+        let context = target.context.unwrap_or(0);
+        let known = backend.shard(&target.id(), ShardRequest::Note { context, note: None }).await.is_ok();
+        let gone = backend.shard(&target.id(), ShardRequest::Free { context }).await.is_ok();
+        freed += usize::from(known && gone);
     }
     freed
 }
@@ -636,7 +688,7 @@ pub async fn open_pit(backend: &SharedBackend, request: Request) -> ApiResult<Re
         request.param("preference"),
     )?;
     open_contexts(backend, &mut list, keep_alive).await?;
-    let id = Held { targets: HeldTarget::of(&list), scroll: None }.encode()?;
+    let id = Held { targets: HeldTarget::of(&list) }.encode()?;
     if request.path.contains("point_in_time") {
         let total = list.len();
         return Ok(Response::ok(json!({

@@ -43,6 +43,13 @@ pub enum ShardRequest {
         /// Milliseconds.
         keep_alive_ms: i64,
     },
+    /// What the owner of a kept context wants remembered with it (where a scroll stands); gives back what was there.
+    Note {
+        /// Context.
+        context: u64,
+        /// Replaces the note; none = only read it.
+        note: Option<Bytes>,
+    },
     /// Frees contexts that will not be fetched from.
     Free {
         /// Context.
@@ -98,6 +105,8 @@ pub enum ShardResponse {
         /// Its id.
         context: u64,
     },
+    /// The note of a context, as it was before the request.
+    Note(Bytes),
     /// Explanation tree, and whether it matched; none = no such document.
     Explain(Option<(bool, serde_json::Value)>),
     /// Done.

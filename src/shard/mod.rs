@@ -196,6 +196,9 @@ impl<I: NodeIo> Shard<I> {
             ShardRequest::Open { keep_alive_ms } => {
                 self.open_context(keep_alive_ms).await.map(|context| ShardResponse::Opened { context })
             }
+            ShardRequest::Note { context, note } => {
+                self.contexts.borrow_mut().note(context, self.io.now_ms(), note).map(ShardResponse::Note)
+            }
             ShardRequest::Free { context } => {
                 self.contexts.borrow_mut().free(context);
                 Ok(ShardResponse::Done)

@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use bytes::Bytes;
 use ringdex_engine::mapping::Mapping;
 use ringdex_engine::query::Query;
 use ringdex_engine::search::{FetchRequest, FetchedHit, IndexContext, Searcher, TopHit, execute, explain, fetch};
@@ -29,6 +30,8 @@ struct Context {
     expires_ms: i64,
     /// Kept by its owner (scroll, PIT); otherwise freed by the fetch.
     kept: bool,
+    /// What its owner wants remembered.
+    note: Bytes,
 }
 
 /// The open contexts of a shard.
@@ -59,8 +62,18 @@ impl Contexts {
         }
         self.next += 1;
         self.open
-            .insert(self.next, Context { searcher, compiled, keep_alive_ms, expires_ms: now_ms + keep_alive_ms, kept });
+            .insert(self.next, Context { searcher, compiled, keep_alive_ms, expires_ms: now_ms + keep_alive_ms, kept, note: Bytes::new() });
         Ok(self.next)
+    }
+
+    /// Replaces a context's note, if `note` is given; the one before.
+    pub(super) fn note(&mut self, id: u64, now_ms: i64, note: Option<Bytes>) -> ApiResult<Bytes> {
+        self.touch(id, now_ms, None)?;
+        let context = self.open.get_mut(&id).expect("it was touched");
+        Ok(match note {
+            Some(note) => std::mem::replace(&mut context.note, note),
+            None => context.note.clone(),
+        })
     }
 
     pub(super) fn free(&mut self, id: u64) -> bool {
