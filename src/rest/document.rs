@@ -629,6 +629,10 @@ fn place_get(index: &IndexMetadata, name: &str, mut wanted: GetRequest) -> ApiRe
     if wanted.routing.is_none() && routing_required(index) {
         return Err(routing_missing(index, &wanted.id));
     }
+    // An unrefreshed document still has its bytes, but what the mapping does not keep is not given.
+    if index.mapping.get("_source").and_then(|s| s.get("enabled")).is_some_and(|v| *v == false) {
+        wanted.source.disabled = true;
+    }
     let shard = routing::shard_of(index, &wanted.id, wanted.routing.as_deref());
     Ok((shard, wanted))
 }
@@ -734,16 +738,8 @@ pub async fn mget(backend: &SharedBackend, mut request: Request) -> ApiResult<Re
     let mut answers: Vec<Option<Result<(String, GetResult), ApiError>>> = items.iter().map(|_| None).collect();
     let mut groups: std::collections::BTreeMap<(String, u32), (Arc<IndexMetadata>, Vec<(usize, GetRequest)>)> =
         Default::default();
-    let names: Vec<(String, String, String)> = items
-        .iter()
-        .map(|i| {
-            (
-                i.index.clone().unwrap_or_default(),
-                i.kind.clone().unwrap_or_else(|| "_doc".to_owned()),
-                i.request.id.clone(),
-            )
-        })
-        .collect();
+    let names: Vec<(String, Option<String>, String)> =
+        items.iter().map(|i| (i.index.clone().unwrap_or_default(), i.kind.clone(), i.request.id.clone())).collect();
     for (at, item) in items.into_iter().enumerate() {
         let name = &names[at].0;
         let placed = resolve::resolve_single(&state, name, backend.now_ms()).and_then(|index| {
@@ -783,7 +779,9 @@ pub async fn mget(backend: &SharedBackend, mut request: Request) -> ApiResult<Re
             out.push(b',');
         }
         match answer {
-            Some(Ok((index, result))) => write_get(&mut out, &index, kind, id, &result),
+            Some(Ok((index, result))) => {
+                write_get(&mut out, &index, kind.as_deref().unwrap_or("_doc"), id, &result);
+            }
             Some(Err(error)) => {
                 let mut object = ObjectOut::begin(&mut out);
                 object.field("_index", name);

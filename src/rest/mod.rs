@@ -1,6 +1,7 @@
 //! The REST API: requests in, answers out; no sockets here.
 
 pub mod bulk;
+pub mod by_query;
 pub mod cat;
 pub mod cluster;
 pub mod document;
@@ -8,6 +9,7 @@ pub mod field_caps;
 pub mod filter;
 pub mod http;
 pub mod indices;
+mod lookup;
 pub mod ndjson;
 pub mod nodes;
 pub mod params;

@@ -2,7 +2,7 @@
 
 use super::request::Method::{Delete, Get, Post, Put};
 use super::router::Route;
-use super::{bulk, cat, cluster, document, field_caps, indices, nodes, root, search};
+use super::{bulk, by_query, cat, cluster, document, field_caps, indices, nodes, root, search};
 
 /// Parameters of APIs that take index expressions.
 const INDICES: &str = "ignore_unavailable allow_no_indices expand_wildcards ignore_throttled";
@@ -252,6 +252,9 @@ fn search_routes() -> Vec<Route> {
                           track_total_hits allow_partial_search_results typed_keys version seq_no_primary_term request_cache \
                           batched_reduce_size max_concurrent_shard_requests pre_filter_shard_size rest_total_hits_as_int \
                           _source_include _source_exclude min_score";
+    const BY_QUERY: &str = "from conflicts scroll search_type search_timeout size max_docs sort terminate_after stats version \
+                            version_type request_cache refresh timeout wait_for_active_shards scroll_size wait_for_completion \
+                            requests_per_second slices pipeline require_alias _source _source_includes _source_excludes";
     const MSEARCH: &str = "search_type max_concurrent_searches typed_keys pre_filter_shard_size \
                            max_concurrent_shard_requests rest_total_hits_as_int ccs_minimize_roundtrips";
     vec![
@@ -283,6 +286,9 @@ fn search_routes() -> Vec<Route> {
             deprecated = "[types removal] Specifying a type in explain requests is deprecated."),
         route!([Get, Post] "/_field_caps", field_caps::field_caps, [INDICES, "fields include_unmapped"]),
         route!([Get, Post] "/{index}/_field_caps", field_caps::field_caps, [INDICES, "fields include_unmapped"]),
+        route!([Post] "/{index}/_delete_by_query", by_query::delete, [INDICES, QUERY, BY_QUERY]),
+        route!([Post] "/{index}/_update_by_query", by_query::update, [INDICES, QUERY, BY_QUERY]),
+        route!([Post] "/_reindex", by_query::reindex, [BY_QUERY]),
         route!([Get, Post] "/_search_shards", search::search_shards, [INDICES, "preference routing local"]),
         route!([Get, Post] "/{index}/_search_shards", search::search_shards, [INDICES, "preference routing local"]),
     ]

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use super::document::encode;
 use super::indices::lifecycle::shard_id;
 use super::indices::stats::allocation_id;
+use super::lookup;
 use super::ndjson::Lines;
 use super::params::{self, flag, indices_options, parse_time};
 use super::raw::{ObjectOut, json as put_json};
@@ -41,7 +42,16 @@ struct Shape {
     explain: bool,
     /// Sort values were added by us (scroll) and are not shown.
     hide_sort: bool,
-    track_scores_off: bool,
+    /// `batched_reduce_size`; 0 = 512.
+    batch: usize,
+}
+
+impl Shape {
+    /// Reductions that merging so many shards in batches takes.
+    fn reduce_phases(&self, shards: usize) -> usize {
+        let batch = if self.batch == 0 { 512 } else { self.batch };
+        if shards <= batch { 1 } else { (shards - batch).div_ceil(batch - 1) + 1 }
+    }
 }
 
 /// `GET|POST [/{index}]/_search`
@@ -63,6 +73,8 @@ pub async fn search(backend: &SharedBackend, mut request: Request) -> ApiResult<
 
 /// A whole search from parameters and body to the bytes of the answer.
 async fn run_search(backend: &SharedBackend, request: &Request, json: &Value, start: u64) -> ApiResult<Vec<u8>> {
+    let looked_up = lookup::resolve(backend, json).await?;
+    let json = looked_up.as_ref().unwrap_or(json);
     let mut body = parse_search(json)?;
     body.apply_params(|name| request.param(name))?;
     let mut shape = Shape {
@@ -72,11 +84,13 @@ async fn run_search(backend: &SharedBackend, request: &Request, json: &Value, st
         explain: body.fetch.explain,
         ..Shape::default()
     };
-    check_total(
-        &mut body,
-        shape.total_as_int,
-        request.param("track_total_hits").is_some() || json.get("track_total_hits").is_some(),
-    )?;
+    if let Some(n) = params::int(request, "batched_reduce_size")? {
+        if n < 2 {
+            return Err(ApiError::illegal_argument("batchedReduceSize must be >= 2"));
+        }
+        shape.batch = n as usize;
+    }
+    check_total(&mut body, shape.total_as_int, request.param("track_total_hits").is_some() || json.get("track_total_hits").is_some())?;
     if let Some(section) = body.unsupported() {
         return Err(ApiError::illegal_argument(format!("[{section}] is not supported")));
     }
@@ -150,7 +164,6 @@ async fn run_search(backend: &SharedBackend, request: &Request, json: &Value, st
         let id = Held { targets: HeldTarget::of(&list) }.encode()?;
         return scroll_page(backend, &id, scroll, list, body, shape, keep_alive_ms, start).await;
     }
-    shape.track_scores_off = false;
     let plan = SearchPlan {
         deadline_ms: body.timeout_ms.map(|t| backend.now_ms() + t),
         from: body.from,
@@ -274,6 +287,10 @@ fn write_answer(
     top.field("timed_out", &outcome.timed_out);
     if shape.shows_early {
         top.field("terminated_early", &outcome.terminated_early);
+    }
+    let phases = shape.reduce_phases(outcome.total_shards - outcome.failures.len());
+    if phases != 1 {
+        top.field("num_reduce_phases", &phases);
     }
     top.field("_shards", &shards_member(backend, plan, outcome));
     write_hits(&mut top, plan, outcome, shape);
@@ -722,8 +739,9 @@ pub async fn close_pit(backend: &SharedBackend, mut request: Request) -> ApiResu
 }
 
 /// The query of a body that has nothing else, or of `q`.
-async fn query_only(request: &mut Request) -> ApiResult<Option<Query>> {
+async fn query_only(backend: &SharedBackend, request: &mut Request) -> ApiResult<Option<Query>> {
     let body = params::body_json(request).await?.unwrap_or(Value::Null);
+    let body = lookup::resolve(backend, &body).await?.unwrap_or(body);
     let mut query = None;
     if let Value::Object(map) = &body {
         for (key, value) in map {
@@ -743,7 +761,7 @@ fn bare(query: Option<Query>, now_ms: i64) -> SearchRequest {
 
 /// `GET|POST [/{index}]/_count`
 pub async fn count(backend: &SharedBackend, mut request: Request) -> ApiResult<Response> {
-    let query = query_only(&mut request).await?;
+    let query = query_only(backend, &mut request).await?;
     let options = indices_options(&request, IndicesOptions::OPEN_FORBID_CLOSED)?;
     let state = backend.state();
     let list = targets(
@@ -813,7 +831,16 @@ pub async fn msearch(backend: &SharedBackend, mut request: Request) -> ApiResult
         let own = sub_request(&request, if blank { Value::Null } else { params::parse_json(header)? })?;
         let Some(body) = lines.get(at) else { break };
         at += 1;
-        searches.push((own, params::parse_json(body)?));
+        let body = params::parse_json(body)?;
+        // Refused as a whole before anything runs.
+        if flag(&request, "rest_total_hits_as_int", false)?
+            && let Some(limit) = body.get("track_total_hits").and_then(Value::as_i64).filter(|n| *n >= 0)
+        {
+            return Err(ApiError::illegal_argument(format!(
+                "[rest_total_hits_as_int] cannot be used if the tracking of total hits is not accurate, got {limit}"
+            )));
+        }
+        searches.push((own, body));
     }
     if searches.is_empty() {
         return Err(ApiError::validation(&["no requests added".to_owned()]));
@@ -908,7 +935,7 @@ pub async fn validate(backend: &SharedBackend, mut request: Request) -> ApiResul
     let rewrite = flag(&request, "rewrite", false)?;
     let all_shards = flag(&request, "all_shards", false)?;
     let options = indices_options(&request, IndicesOptions::OPEN_FORBID_CLOSED)?;
-    let query = match query_only(&mut request).await {
+    let query = match query_only(backend, &mut request).await {
         Ok(query) => query,
         Err(error) if error.status == 400 => {
             let mut out = json!({ "valid": false });
@@ -1004,7 +1031,7 @@ fn scalar(value: &ringdex_engine::query::Value) -> String {
 
 /// `GET|POST /{index}/_explain/{id}`
 pub async fn explain(backend: &SharedBackend, mut request: Request) -> ApiResult<Response> {
-    let query = query_only(&mut request).await?;
+    let query = query_only(backend, &mut request).await?;
     let Some(mut query) = query else { return Err(ApiError::validation(&["query is missing".to_owned()])) };
     let state = backend.state();
     let name = request.param("index").unwrap_or("").to_owned();

@@ -66,7 +66,9 @@ pub async fn rollover(backend: &SharedBackend, mut request: Request) -> ApiResul
             }
         }
     }
-    let (settings, mapping, aliases) = create::parse_body(&Value::Object(create_body), typed)?;
+    let (settings, mapping, aliases) = create::parse_body(&Value::Object(create_body), typed).map_err(|cause| {
+        ApiError::new(400, "x_content_parse_exception", "[1:2] [rollover] failed to parse field [mappings]").because(cause)
+    })?;
     let new_name = match request.param("new_index") {
         Some(name) => date_math(name, backend.now_ms())?,
         None => match old.settings.get("index.provided_name").and_then(Value::as_str).filter(|p| p.starts_with('<')) {

@@ -242,9 +242,13 @@ pub async fn stats(backend: &SharedBackend, request: Request) -> ApiResult<Respo
     let forbid_closed = flag(&request, "forbid_closed_indices", true)?;
     let mut defaults = IndicesOptions::OPEN_FORBID_CLOSED;
     defaults.forbid_closed = forbid_closed;
-    let mut indices = targets(backend, &request, defaults)?;
-    indices.retain(|i| i.open);
-    let (answers, failures) = gather(backend, &indices).await;
+    let indices = targets(backend, &request, defaults)?;
+    let open: Vec<Arc<IndexMetadata>> = indices.iter().filter(|i| i.open).cloned().collect();
+    let (mut answers, failures) = gather(backend, &open).await;
+    // A closed index was committed when it was closed: nothing of it is in memory or in a log.
+    for index in indices.iter().filter(|i| !i.open) {
+        answers.extend((0..index.number_of_shards).map(|shard| (index.clone(), shard, ShardStats::default())));
+    }
     let mut total = ShardStats::default();
     let mut per_index = Map::new();
     for index in &indices {
