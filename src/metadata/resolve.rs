@@ -260,7 +260,7 @@ pub fn resolve_single(state: &ClusterState, name: &str, now_ms: i64) -> ApiResul
         many => {
             let names: Vec<&str> = many.iter().map(|i| i.name.as_str()).collect();
             Err(ApiError::illegal_argument(format!(
-                "Alias [{name}] has more than one indices associated with it [[{}]], can't execute a single index op",
+                "Alias [{name}] has more than one index associated with it [{}], can't execute a single index op",
                 names.join(", ")
             )))
         }

@@ -22,7 +22,7 @@ use crate::shard::message::{RefreshPolicy, ShardRequest, ShardResponse, VersionM
 const KEEP_ALIVE_MS: i64 = 300_000;
 
 /// Pages through a fixed point in time, in index order.
-struct Walk<'a> {
+pub(crate) struct Walk<'a> {
     backend: &'a SharedBackend,
     plan: SearchPlan,
     total: u64,
@@ -30,11 +30,22 @@ struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    async fn open(backend: &'a SharedBackend, mut list: Vec<Target>, mut body: SearchBody, page: usize) -> ApiResult<Walk<'a>> {
+    pub(crate) async fn open(
+        backend: &'a SharedBackend,
+        mut list: Vec<Target>,
+        mut body: SearchBody,
+        page: usize,
+    ) -> ApiResult<Walk<'a>> {
         for target in &mut list {
             match backend.shard(&target.id(), ShardRequest::Open { keep_alive_ms: KEEP_ALIVE_MS }).await? {
                 ShardResponse::Opened { context } => target.context = Some(context),
-                _ => return Err(ApiError::new(500, "illegal_state_exception", "a context was answered by something else")),
+                _ => {
+                    return Err(ApiError::new(
+                        500,
+                        "illegal_state_exception",
+                        "a context was answered by something else",
+                    ));
+                }
             }
         }
         body.request.sort.push(SortKey { by: SortBy::Doc, descending: false });
@@ -56,7 +67,7 @@ impl<'a> Walk<'a> {
     }
 
     /// The next hits, with the names of their indices; empty at the end.
-    async fn next(&mut self) -> ApiResult<Vec<(String, Hit)>> {
+    pub(crate) async fn next(&mut self) -> ApiResult<Vec<(String, Hit)>> {
         if self.done {
             return Ok(Vec::new());
         }
@@ -74,7 +85,7 @@ impl<'a> Walk<'a> {
         Ok(outcome.hits.into_iter().map(|hit| (names[hit.target].clone(), hit)).collect())
     }
 
-    async fn close(&self) {
+    pub(crate) async fn close(&self) {
         for target in &self.plan.targets {
             let message = ShardRequest::Free { context: target.context.unwrap_or(0) };
             let _ = self.backend.shard(&target.id(), message).await;
@@ -92,12 +103,15 @@ struct Tally {
     batches: u64,
     conflicts: u64,
     failures: Vec<Value>,
+    throttled_ms: u64,
     worst: u16,
 }
 
 /// What is asked for beside the query.
 struct Job {
     page: usize,
+    /// Documents a second.
+    rate: Option<f32>,
     max_docs: Option<u64>,
     proceed: bool,
     refresh: bool,
@@ -125,8 +139,8 @@ impl Job {
         if page <= 0 {
             return Err(ApiError::validation(&[format!("size should be greater than 0 but was [{page}]")]));
         }
-        if let Some(rate) = request.param("requests_per_second")
-            && rate != "-1"
+        let rate = request.param("requests_per_second").filter(|r| *r != "-1");
+        if let Some(rate) = rate
             && !rate.parse::<f32>().is_ok_and(|r| r > 0.0)
         {
             return Err(ApiError::illegal_argument(
@@ -141,6 +155,7 @@ impl Job {
         }
         Ok(Job {
             page: page as usize,
+            rate: rate.and_then(|r| r.parse().ok()).filter(|r: &f32| r.is_finite()),
             max_docs: max_docs(request, body)?,
             proceed,
             refresh: flag(request, "refresh", false)?,
@@ -174,7 +189,9 @@ fn max_docs(request: &Request, body: &Value) -> ApiResult<Option<u64>> {
             Ok(n) => Err(ApiError::validation(&[format!(
                 "[max_docs] should be greater than 0 if the request is limited to some number of documents or -1 if it isn't but it was [{n}]"
             )])),
-            Err(_) => Err(ApiError::illegal_argument(format!("Failed to parse int parameter [max_docs] with value [{text}]"))),
+            Err(_) => {
+                Err(ApiError::illegal_argument(format!("Failed to parse int parameter [max_docs] with value [{text}]")))
+            }
         },
     }
 }
@@ -191,6 +208,7 @@ async fn run(
     let mut left = job.max_docs.unwrap_or(u64::MAX);
     let touched: Vec<Target> = walk.plan.targets.clone();
     let mut written_to: Vec<String> = Vec::new();
+    let (mut last_batch, mut batch_start) = (0usize, start);
     let walked = async {
         while left > 0 && tally.failures.is_empty() {
             let mut hits = walk.next().await?;
@@ -199,6 +217,15 @@ async fn run(
             if hits.is_empty() {
                 break;
             }
+            // The batch before has used up its time before this one begins.
+            let due = job.rate.map_or(0.0, |rate| last_batch as f32 * 1000.0 / rate) as u64;
+            let spent = (backend.monotonic_ns() - batch_start) / 1_000_000;
+            if due > spent {
+                backend.sleep_ms(due - spent).await;
+                tally.throttled_ms += due - spent;
+            }
+            batch_start = backend.monotonic_ns();
+            last_batch = hits.len();
             tally.batches += 1;
             let ops = hits.into_iter().map(|(index, hit)| make(index, hit)).collect();
             for written in write(backend, ops, &job.options).await {
@@ -257,8 +284,8 @@ async fn run(
     put("version_conflicts", tally.conflicts.into());
     put("noops", 0.into());
     put("retries", json!({ "bulk": 0, "search": 0 }));
-    put("throttled_millis", 0.into());
-    put("requests_per_second", json!(-1.0));
+    put("throttled_millis", tally.throttled_ms.into());
+    put("requests_per_second", json!(job.rate.unwrap_or(-1.0)));
     put("throttled_until_millis", 0.into());
     put("failures", tally.failures.into());
     Ok(Response::json(if tally.worst == 0 { 200 } else { tally.worst }, Value::Object(out)))
@@ -275,7 +302,11 @@ async fn search_part(
     for (key, value) in body.as_object().into_iter().flatten() {
         if !matches!(key.as_str(), "conflicts" | "max_docs" | "size" | "script") {
             if !allowed.contains(&key.as_str()) {
-                return Err(ApiError::new(400, "parsing_exception", format!("Unknown key for a START_OBJECT in [{key}].")));
+                return Err(ApiError::new(
+                    400,
+                    "parsing_exception",
+                    format!("Unknown key for a START_OBJECT in [{key}]."),
+                ));
             }
             inner.insert(key.clone(), value.clone());
         }
@@ -291,7 +322,14 @@ async fn search_part(
     parsed.fetch.source = SourceFilter::default();
     let options = indices_options(request, IndicesOptions::OPEN_FORBID_CLOSED)?;
     let state = backend.state();
-    let list = targets(backend, &state, &params::indices(request), options, request.param("routing"), request.param("preference"))?;
+    let list = targets(
+        backend,
+        &state,
+        &params::indices(request),
+        options,
+        request.param("routing"),
+        request.param("preference"),
+    )?;
     Ok((list, parsed))
 }
 
@@ -338,7 +376,10 @@ pub async fn update(backend: &SharedBackend, mut request: Request) -> ApiResult<
         condition: condition(&hit),
         id: Some(hit.fetched.id),
         routing: hit.fetched.routing,
-        kind: ClientKind::Index { source: hit.fetched.source.map_or_else(|| Bytes::from_static(b"{}"), Bytes::from), create: false },
+        kind: ClientKind::Index {
+            source: hit.fetched.source.map_or_else(|| Bytes::from_static(b"{}"), Bytes::from),
+            create: false,
+        },
         require_alias: false,
         pipeline: pipeline.clone(),
     };
@@ -366,14 +407,20 @@ impl Destination {
         let word = |key: &str| map.get(key).map(params::text);
         for key in map.keys() {
             if !matches!(key.as_str(), "index" | "type" | "op_type" | "version_type" | "routing" | "pipeline") {
-                return Err(ApiError::new(400, "x_content_parse_exception", format!("[1:2] [dest] unknown field [{key}]")));
+                return Err(ApiError::new(
+                    400,
+                    "x_content_parse_exception",
+                    format!("[1:2] [dest] unknown field [{key}]"),
+                ));
             }
         }
         let create = match word("op_type").as_deref() {
             None | Some("index") => false,
             Some("create") => true,
             Some(other) => {
-                return Err(ApiError::illegal_argument(format!("opType must be 'create' or 'index', found: [{other}]")));
+                return Err(ApiError::illegal_argument(format!(
+                    "opType must be 'create' or 'index', found: [{other}]"
+                )));
             }
         };
         let external = match word("version_type").as_deref() {
@@ -405,7 +452,11 @@ pub async fn reindex(backend: &SharedBackend, mut request: Request) -> ApiResult
     let map = params::object(&body, "reindex")?;
     for key in map.keys() {
         if !matches!(key.as_str(), "source" | "dest" | "max_docs" | "size" | "conflicts" | "script") {
-            return Err(ApiError::new(400, "x_content_parse_exception", format!("[1:2] [reindex] unknown field [{key}]")));
+            return Err(ApiError::new(
+                400,
+                "x_content_parse_exception",
+                format!("[1:2] [reindex] unknown field [{key}]"),
+            ));
         }
     }
     if map.contains_key("script") {
@@ -423,7 +474,9 @@ pub async fn reindex(backend: &SharedBackend, mut request: Request) -> ApiResult
         .map(|v| params::strings(&v).iter().flat_map(|s| params::split_list(s)).collect())
         .unwrap_or_default();
     if names.is_empty() {
-        return Err(ApiError::validation(&["use _all if you really want to copy from all existing indexes".to_owned()]));
+        return Err(ApiError::validation(
+            &["use _all if you really want to copy from all existing indexes".to_owned()],
+        ));
     }
     if let Some(size) = inner.remove("size").and_then(|v| v.as_u64()) {
         job.page = (size as usize).clamp(1, 10_000);

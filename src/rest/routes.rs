@@ -87,7 +87,7 @@ fn document_routes() -> Vec<Route> {
 }
 
 fn index_routes() -> Vec<Route> {
-    use indices::{alias, analyze, lifecycle, mapping, rollover, settings, stats, template, upkeep};
+    use indices::{alias, analyze, lifecycle, mapping, resize, rollover, settings, stats, template, upkeep};
     const TYPED: &str = "include_type_name";
     const TEMPLATE: &str = "create cause order flat_settings";
     const STATS: &str = "metric completion_fields fielddata_fields fields groups level types \
@@ -180,6 +180,9 @@ fn index_routes() -> Vec<Route> {
         route!([Get, Post] "/{index}/_analyze", analyze::analyze, []),
         route!([Post] "/{index}/_rollover", rollover::rollover, [MASTER, TYPED, "dry_run wait_for_active_shards"]),
         route!([Post] "/{index}/_rollover/{new_index}", rollover::rollover, [MASTER, TYPED, "dry_run wait_for_active_shards"]),
+        route!([Put, Post] "/{index}/_clone/{target}", resize::clone, [MASTER, "wait_for_active_shards copy_settings"]),
+        route!([Put, Post] "/{index}/_shrink/{target}", resize::shrink, [MASTER, "wait_for_active_shards copy_settings"]),
+        route!([Put, Post] "/{index}/_split/{target}", resize::split, [MASTER, "wait_for_active_shards copy_settings"]),
         route!([Get] "/_resolve/index/{name}", rollover::resolve_index, [INDICES], body = false),
         // Statistics.
         route!([Get] "/_stats", stats::stats, [INDICES, STATS], body = false),

@@ -90,7 +90,11 @@ async fn run_search(backend: &SharedBackend, request: &Request, json: &Value, st
         }
         shape.batch = n as usize;
     }
-    check_total(&mut body, shape.total_as_int, request.param("track_total_hits").is_some() || json.get("track_total_hits").is_some())?;
+    check_total(
+        &mut body,
+        shape.total_as_int,
+        request.param("track_total_hits").is_some() || json.get("track_total_hits").is_some(),
+    )?;
     if let Some(section) = body.unsupported() {
         return Err(ApiError::illegal_argument(format!("[{section}] is not supported")));
     }
@@ -273,7 +277,10 @@ fn write_answer(
     let aggregations = if plan.request.aggs.is_empty() {
         None
     } else {
-        let options = RenderOptions { typed_keys: shape.typed_keys, ..RenderOptions::default() };
+        let mut options = RenderOptions { typed_keys: shape.typed_keys, ..RenderOptions::default() };
+        if let Some(most) = cluster_setting(backend, "search.max_buckets").and_then(|v| v.parse().ok()) {
+            options.buckets_max = most;
+        }
         Some(finalize(outcome.aggs.clone(), &plan.request.aggs, &options).map_err(ApiError::from)?)
     };
     let mut out = Vec::with_capacity(
@@ -299,6 +306,13 @@ fn write_answer(
     }
     top.end();
     Ok(out)
+}
+
+/// A cluster setting somebody has set.
+fn cluster_setting(backend: &SharedBackend, name: &str) -> Option<String> {
+    let state = backend.state();
+    let value = state.transient_settings.get(name).or_else(|| state.persistent_settings.get(name))?;
+    value.as_str().map(str::to_owned)
 }
 
 fn shards_member(backend: &SharedBackend, plan: &SearchPlan, outcome: &SearchOutcome) -> Value {

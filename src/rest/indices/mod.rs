@@ -4,6 +4,7 @@ pub mod alias;
 pub mod analyze;
 pub mod lifecycle;
 pub mod mapping;
+pub mod resize;
 pub mod rollover;
 pub mod settings;
 pub mod stats;

@@ -67,7 +67,8 @@ pub async fn rollover(backend: &SharedBackend, mut request: Request) -> ApiResul
         }
     }
     let (settings, mapping, aliases) = create::parse_body(&Value::Object(create_body), typed).map_err(|cause| {
-        ApiError::new(400, "x_content_parse_exception", "[1:2] [rollover] failed to parse field [mappings]").because(cause)
+        ApiError::new(400, "x_content_parse_exception", "[1:2] [rollover] failed to parse field [mappings]")
+            .because(cause)
     })?;
     let new_name = match request.param("new_index") {
         Some(name) => date_math(name, backend.now_ms())?,
