@@ -405,6 +405,15 @@ impl<I: NodeIo> ShardOwner for Core<I> {
                 this.close_shard(&key, shard, false).await;
             }
             this.io.sleep(Duration::from_secs(1)).await;
+            let (uuid, number) = (Arc::clone(&key.0), key.1);
+            let update: StateUpdate = Box::new(move |state| Ok(raise_term(state, &uuid, number)));
+            let raised = this.desk.call(&this.shared.master, Lane::Write, move |master| {
+                Box::pin(async move { master.update("shard-failed".to_owned(), update).await.map(drop) })
+            });
+            if !matches!(raised.await, Ok(Ok(()))) {
+                tracing::error!(uuid = %key.0, shard = key.1, "a failed shard stays closed: its new primary term was not saved");
+                return;
+            }
             let unchanged = this.shards.borrow().get(&key).map(|slot| slot.generation) == Some(generation);
             if unchanged && !this.stopping.get() {
                 this.open(key, 1);
@@ -412,6 +421,16 @@ impl<I: NodeIo> ShardOwner for Core<I> {
         };
         self.io.spawn(Lane::Background, Box::pin(again));
     }
+}
+
+/// A shard that starts again after a failure begins a new primary term: operations it lost have given their numbers back.
+fn raise_term(state: &ClusterState, uuid: &str, shard: u32) -> Option<ClusterState> {
+    let index = state.indices.values().find(|index| index.uuid == uuid)?;
+    let mut raised = IndexMetadata::clone(index);
+    *raised.primary_terms.get_mut(shard as usize)? += 1;
+    let mut next = state.clone();
+    next.indices.insert(raised.name.clone(), Arc::new(raised));
+    Some(next)
 }
 
 /// Adds what a document brought to the mapping of its index.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use ringdex_net::cluster::state::ClusterState;
+use ringdex_net::cluster::state::{ClusterState, IndexMetadata};
 use serde_json::json;
 
 use super::{Compiled, Published, ShardKey, Shared};
@@ -69,6 +69,10 @@ pub async fn start_master<I: NodeIo>(
     let persisted = match loaded.persisted {
         Some(mut persisted) => {
             persisted.state.cluster_name.clone_from(&shared.config.cluster_name);
+            raise_terms(&mut persisted.state);
+            persisted.state.version += 1;
+            persisted.state.state_uuid = uuid(&io);
+            store.save(&persisted).await?;
             persisted
         }
         None => {
@@ -403,4 +407,14 @@ async fn wait_for_shards<I: NodeIo>(
         tracing::warn!("some shards take longer than {START_WAIT:?} to start");
     };
     futures_lite::future::or(all, bound).await;
+}
+
+/// Every shard begins a new primary term: a crash may have lost operations whose sequence numbers are given out again, and
+/// a client that remembers (sequence number, term) of a lost one must not match its successor.
+fn raise_terms(state: &mut ClusterState) {
+    for index in state.indices.values_mut() {
+        let mut raised = IndexMetadata::clone(index);
+        raised.primary_terms.iter_mut().for_each(|term| *term += 1);
+        *index = Arc::new(raised);
+    }
 }

@@ -154,6 +154,7 @@ fn documents_bring_their_fields_and_survive_power_loss() {
             let answer = cores[1].shard(&shard("a", n), write("y", "{\"field\":6}")).await.unwrap();
             let ShardResponse::Write(answer) = answer else { panic!("{answer:?}") };
             assert_eq!(answer.items[0].as_ref().unwrap().seq_no.0, 1, "after the first document");
+            assert_eq!(answer.items[0].as_ref().unwrap().term.0, 2, "every start begins a new primary term");
         }
     });
 }
@@ -240,6 +241,7 @@ fn a_failed_shard_recovers_what_it_acknowledged() {
         let answer = cores[0].shard(&id, write("x", "{}")).await.unwrap();
         let ShardResponse::Write(answer) = answer else { panic!("{answer:?}") };
         assert_eq!(answer.items[0].as_ref().unwrap().version.0, 2, "the first one is still there");
+        assert_eq!(answer.items[0].as_ref().unwrap().term.0, 2, "a new primary term after the failure");
     });
 }
 
