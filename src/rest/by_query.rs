@@ -118,6 +118,8 @@ struct Job {
     options: WriteOptions,
     shows_updated: bool,
     shows_created: bool,
+    /// Writes documents again, so that their sources must be there.
+    needs_source: bool,
 }
 
 impl Job {
@@ -151,7 +153,7 @@ impl Job {
             && slices != "auto"
             && slices.parse::<u32>().map_or(true, |n| n == 0)
         {
-            return Err(ApiError::illegal_argument("[slices] must be at least 1"));
+            return Err(ApiError::illegal_argument("[slices] must be a positive integer or the string \"auto\""));
         }
         Ok(Job {
             page: page as usize,
@@ -167,33 +169,44 @@ impl Job {
             },
             shows_updated,
             shows_created,
+            needs_source: shows_updated,
         })
     }
 }
 
 fn max_docs(request: &Request, body: &Value) -> ApiResult<Option<u64>> {
-    let own = body.get("max_docs").or_else(|| body.get("size")).map(params::text);
-    let param = request.param("max_docs").or_else(|| request.param("size")).map(str::to_owned);
-    if let (Some(own), Some(param)) = (&own, &param)
-        && own != param
-    {
+    // One limit under several names; those given must agree.
+    let given: Vec<String> = [body.get("max_docs"), body.get("size")]
+        .into_iter()
+        .flatten()
+        .map(params::text)
+        .chain([request.param("max_docs"), request.param("size")].into_iter().flatten().map(str::to_owned))
+        .collect();
+    let Some(text) = given.first() else { return Ok(None) };
+    let number: i64 = text.parse().map_err(|_| {
+        ApiError::illegal_argument(format!("Failed to parse int parameter [max_docs] with value [{text}]"))
+    })?;
+    if number < 0 {
+        return Err(ApiError::illegal_argument(format!("[max_docs] parameter cannot be negative, found [{number}]")));
+    }
+    if let Some(other) = given.iter().find(|other| *other != text) {
         return Err(ApiError::illegal_argument(format!(
-            "[max_docs] set to two different values [{own}] and [{param}]"
+            "[max_docs] set to two different values [{text}] and [{other}]"
         )));
     }
-    match own.or(param) {
-        None => Ok(None),
-        Some(text) if text == "-1" => Ok(None),
-        Some(text) => match text.parse::<i64>() {
-            Ok(n) if n > 0 => Ok(Some(n as u64)),
-            Ok(n) => Err(ApiError::validation(&[format!(
-                "[max_docs] should be greater than 0 if the request is limited to some number of documents or -1 if it isn't but it was [{n}]"
-            )])),
-            Err(_) => {
-                Err(ApiError::illegal_argument(format!("Failed to parse int parameter [max_docs] with value [{text}]")))
-            }
-        },
+    if number == 0 {
+        return Err(ApiError::validation(&[format!(
+            "[max_docs] should be greater than 0 if the request is limited to some number of documents or -1 if it isn't but it was [{number}]"
+        )]));
     }
+    if let Some(slices) = request.param("slices").and_then(|s| s.parse::<i64>().ok())
+        && number < slices
+    {
+        return Err(ApiError::validation(&[format!(
+            "[max_docs] should be >= [slices] but was [{number}] and [{slices}]"
+        )]));
+    }
+    Ok(Some(number as u64))
 }
 
 /// Runs a job: `make` turns a hit into a write.
@@ -216,6 +229,9 @@ async fn run(
             left -= hits.len() as u64;
             if hits.is_empty() {
                 break;
+            }
+            if job.needs_source && let Some((index, hit)) = hits.iter().find(|(_, hit)| hit.fetched.source.is_none()) {
+                return Err(ApiError::illegal_argument(format!("[{index}][_doc][{}] didn't store _source", hit.fetched.id)));
             }
             // The batch before has used up its time before this one begins.
             let due = job.rate.map_or(0.0, |rate| last_batch as f32 * 1000.0 / rate) as u64;
@@ -301,6 +317,9 @@ async fn search_part(
     let mut inner = Map::new();
     for (key, value) in body.as_object().into_iter().flatten() {
         if !matches!(key.as_str(), "conflicts" | "max_docs" | "size" | "script") {
+            if matches!(key.as_str(), "stored_fields" | "_source" | "fields") {
+                return Err(ApiError::illegal_argument(format!("{key} is not supported in this context")));
+            }
             if !allowed.contains(&key.as_str()) {
                 return Err(ApiError::new(
                     400,

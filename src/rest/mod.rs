@@ -7,6 +7,7 @@ pub mod cluster;
 pub mod document;
 pub mod field_caps;
 pub mod filter;
+pub mod fuzz;
 pub mod http;
 pub mod indices;
 mod lookup;

@@ -168,8 +168,12 @@ async fn run_search(backend: &SharedBackend, request: &Request, json: &Value, st
         let id = Held { targets: HeldTarget::of(&list) }.encode()?;
         return scroll_page(backend, &id, scroll, list, body, shape, keep_alive_ms, start).await;
     }
+    let default_timeout = || {
+        let text = cluster_setting(backend, "search.default_search_timeout")?;
+        parse_time(&text, "search.default_search_timeout").ok().filter(|ms| *ms >= 0)
+    };
     let plan = SearchPlan {
-        deadline_ms: body.timeout_ms.map(|t| backend.now_ms() + t),
+        deadline_ms: body.timeout_ms.or_else(default_timeout).map(|t| backend.now_ms() + t),
         from: body.from,
         size: body.size,
         request: body.request.clone(),
@@ -334,7 +338,8 @@ fn write_hits(top: &mut ObjectOut<'_>, plan: &SearchPlan, outcome: &SearchOutcom
         None if shape.total_as_int => hits.field("total", &-1),
         None => {}
     }
-    hits.field("max_score", &outcome.max_score.filter(|_| !outcome.hits.is_empty()).and_then(finite));
+    let none = (outcome.total_shards == 0).then_some(0.0);
+    hits.field("max_score", &outcome.max_score.filter(|_| !outcome.hits.is_empty()).and_then(finite).or(none));
     let out = hits.key("hits");
     out.push(b'[');
     for (i, hit) in outcome.hits.iter().enumerate() {

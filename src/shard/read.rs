@@ -61,8 +61,10 @@ impl Contexts {
             ));
         }
         self.next += 1;
-        self.open
-            .insert(self.next, Context { searcher, compiled, keep_alive_ms, expires_ms: now_ms + keep_alive_ms, kept, note: Bytes::new() });
+        self.open.insert(
+            self.next,
+            Context { searcher, compiled, keep_alive_ms, expires_ms: now_ms + keep_alive_ms, kept, note: Bytes::new() },
+        );
         Ok(self.next)
     }
 
