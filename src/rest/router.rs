@@ -139,6 +139,15 @@ async fn dispatch(backend: &SharedBackend, mut request: Request) -> ApiResult<Re
             parts.push((name.trim_end_matches('}').to_owned(), segment.clone()));
         }
     }
+    // A type is any name, but what begins so was meant as the name of an API: it must not become a document.
+    if let Some((_, kind)) = parts.iter().find(|(n, k)| n == "type" && k.starts_with('_') && k != "_doc" && k != "_all")
+    {
+        return Err(ApiError::new(
+            400,
+            "invalid_type_name_exception",
+            format!("Document mapping type name can't start with '_', found: [{kind}]"),
+        ));
+    }
     check_params(&request, route)?;
     request.params.extend(parts);
     let empty = matches!(&request.body, Body::Full(b) if b.is_empty());
