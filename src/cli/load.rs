@@ -393,7 +393,7 @@ impl<'de> Deserialize<'de> for Members<'de> {
 struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
 
 /// The two lines of one document.
-fn bulk_lines(line: &[u8], id_field: Option<&str>) -> Result<Vec<u8>, String> {
+pub(super) fn bulk_lines(line: &[u8], id_field: Option<&str>) -> Result<Vec<u8>, String> {
     let mut out = Vec::with_capacity(line.len() + 64);
     // Most documents have neither: they go out as they are.
     if id_field.is_none() && !line.windows(5).any(|w| w == b"\"_id\"") {

@@ -5,9 +5,9 @@ use tracing_subscriber::EnvFilter;
 
 #[derive(Debug, Args)]
 pub(super) struct LogArgs {
-    /// What to log: error, warn, info, debug, trace, or targets such as ringdex=debug
-    #[arg(long, global = true, value_name = "LEVEL", env = "RINGDEX_LOG", default_value = "info")]
-    log: String,
+    /// What to log: error, warn, info, debug, trace, or targets such as ringdex=debug [default: info; demo: warn]
+    #[arg(long, global = true, value_name = "LEVEL", env = "RINGDEX_LOG")]
+    log: Option<String>,
     /// How log lines look
     #[arg(long, global = true, value_name = "FORMAT", env = "RINGDEX_LOG_FORMAT", default_value = "text")]
     log_format: LogFormat,
@@ -19,9 +19,10 @@ enum LogFormat {
     Json,
 }
 
-/// Logs to the standard error.
-pub(super) fn start(args: &LogArgs) -> Result<(), String> {
-    let filter = EnvFilter::try_new(&args.log).map_err(|e| format!("--log {}: {e}", args.log))?;
+/// Logs to the standard error, from `level` up unless the arguments say otherwise.
+pub(super) fn start(args: &LogArgs, level: &str) -> Result<(), String> {
+    let level = args.log.as_deref().unwrap_or(level);
+    let filter = EnvFilter::try_new(level).map_err(|e| format!("--log {level}: {e}"))?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match args.log_format {
         LogFormat::Text => builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init(),

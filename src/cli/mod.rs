@@ -1,6 +1,7 @@
-//! The command line: `ringdex serve`, `load`, `check`.
+//! The command line: `ringdex serve`, `demo`, `load`, `check`.
 
 mod check;
+mod demo;
 mod load;
 mod log;
 
@@ -24,6 +25,7 @@ struct Cli {
 
 const EXAMPLES: &str = "\
 Examples:
+  ringdex demo                                       a server with 1,000 documents in it, and requests to try
   ringdex serve                                      a node on 127.0.0.1:9200, data in ./data
   ringdex load cities.ndjson.gz --index cities       documents into it, one per line
   curl 'localhost:9200/cities/_search?q=name:paris&pretty'
@@ -56,6 +58,8 @@ enum Command {
     /// Run a node until SIGTERM or SIGINT
     #[command(after_help = SERVE_HELP)]
     Serve(ServeArgs),
+    /// Start a server of its own, load a sample into it, and show it at work
+    Demo(demo::DemoArgs),
     /// Stream documents from a file into an index
     Load(load::LoadArgs),
     /// Verify the data directory of a stopped node: every checksum, commit, log and the cluster state
@@ -111,12 +115,15 @@ impl ServeArgs {
 /// Runs the command line.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    if let Err(e) = log::start(&cli.log) {
+    // Between the lines of the demo there is room for warnings only.
+    let level = if matches!(cli.command, Command::Demo(_)) { "warn" } else { "info" };
+    if let Err(e) = log::start(&cli.log, level) {
         eprintln!("ringdex: {e}");
         return ExitCode::from(2);
     }
     let ran = match &cli.command {
         Command::Serve(args) => args.config().and_then(crate::node::run),
+        Command::Demo(args) => demo::run(args),
         Command::Load(args) => load::run(args),
         Command::Check(args) => check::run(args),
     };

@@ -39,7 +39,7 @@ pub use self::master::{GRAVEYARD, Master, start_master};
 pub use self::placement::Placement;
 pub use self::report::HttpCounters;
 #[cfg(feature = "glommio")]
-pub use self::start::{Node, run};
+pub use self::start::{Node, run, serve_until_stopped, stop_signals};
 use crate::backend::{CompiledIndex, NodeInfo, ShardHealth};
 use crate::config::Config;
 use crate::error::{ApiError, ApiResult};

@@ -15,6 +15,8 @@ use std::time::{Duration, Instant};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ringdex_net::http::{Acceptor, AcceptorHandle, Connections, Limits};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
 
 use super::http::Api;
 use super::report::HttpCounters;
@@ -425,11 +427,13 @@ fn index_directories(data: &Path) -> Result<Vec<String>, String> {
     Ok(names)
 }
 
-/// Runs a node until SIGTERM or SIGINT. The exit code.
-pub fn run(config: Config) -> Result<i32, String> {
-    use signal_hook::consts::{SIGINT, SIGTERM};
-    let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM]).map_err(|e| e.to_string())?;
-    let node = Node::start(config)?;
+/// SIGTERM and SIGINT, from now on gathered here instead of ending the process.
+pub fn stop_signals() -> Result<Signals, String> {
+    Signals::new([SIGINT, SIGTERM]).map_err(|e| e.to_string())
+}
+
+/// Lets `node` work until one of `signals`, then stops it. The exit code.
+pub fn serve_until_stopped(node: Node, signals: &mut Signals) -> i32 {
     loop {
         if let Some(signal) = signals.pending().next() {
             tracing::info!(signal, "stopping");
@@ -438,11 +442,17 @@ pub fn run(config: Config) -> Result<i32, String> {
         if node.is_broken() {
             tracing::error!("an executor has ended; stopping");
             node.stop();
-            return Ok(1);
+            return 1;
         }
         std::thread::sleep(Duration::from_millis(50));
     }
     let clean = node.stop();
     tracing::info!(clean, "stopped");
-    Ok(if clean { 0 } else { 1 })
+    i32::from(!clean)
+}
+
+/// Runs a node until SIGTERM or SIGINT. The exit code.
+pub fn run(config: Config) -> Result<i32, String> {
+    let mut signals = stop_signals()?;
+    Ok(serve_until_stopped(Node::start(config)?, &mut signals))
 }

@@ -137,11 +137,12 @@ where
         }
     };
     executor.run(async move {
+        // First of all: the guard already waits for a blocking thread, whose word can be missed.
+        heartbeat();
         if let Err(e) = dma::iopoll_guard(data).await {
             body(Err(e.to_string()));
             return Err(e.to_string());
         }
-        heartbeat();
         let guarded = async {
             match body(Ok(())) {
                 Some(body) => body.await,

@@ -55,11 +55,13 @@ impl Server {
     fn wait_ready(&mut self) {
         let until = Instant::now() + Duration::from_secs(60);
         let client = Client::new(&self.url);
+        let mut last = Err("nothing asked".to_owned());
         while Instant::now() < until {
             if let Some(status) = self.child.try_wait().expect("a child can be asked") {
                 panic!("the server ended by itself: {status}");
             }
-            if let Ok((200, health)) = client.try_ask("GET", "/_cluster/health?wait_for_status=yellow&timeout=1s", None)
+            last = client.try_ask("GET", "/_cluster/health?wait_for_status=yellow&timeout=1s", None);
+            if let Ok((200, health)) = &last
                 && health["status"] != "red"
                 && health["timed_out"] == false
             {
@@ -67,7 +69,8 @@ impl Server {
             }
             std::thread::sleep(Duration::from_millis(10));
         }
-        panic!("the server did not get ready in a minute");
+        let shards = client.try_ask("GET", "/_cat/shards?format=json&h=index,state,unassigned.details", None);
+        panic!("the server did not get ready in a minute; health: {last:?}; shards: {shards:?}");
     }
 
     /// SIGKILL.
@@ -92,6 +95,12 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Sends a signal, named as for kill(1).
+pub fn signal(pid: u32, name: &str) {
+    let sent = Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status().expect("kill(1) is there");
+    assert!(sent.success(), "kill -{name} {pid}: {sent}");
 }
 
 /// A keep-alive HTTP client.
