@@ -115,6 +115,12 @@ fn encode(sequence: u64, persisted: &Persisted) -> Result<Vec<u8>> {
     let mut out = vec![0; HEADER];
     serde_json::to_writer(&mut out, &kept)
         .map_err(|e| Error::Io { context: "cluster state".into(), reason: e.to_string() })?;
+    seal(&mut out, sequence);
+    Ok(out)
+}
+
+/// Writes the header of what follows it.
+fn seal(out: &mut [u8], sequence: u64) {
     let length = (out.len() - HEADER) as u64;
     out[..8].copy_from_slice(MAGIC);
     out[8..12].copy_from_slice(&FORMAT.to_le_bytes());
@@ -122,7 +128,6 @@ fn encode(sequence: u64, persisted: &Persisted) -> Result<Vec<u8>> {
     out[24..32].copy_from_slice(&length.to_le_bytes());
     let checksum = crc32fast::hash(&out[16..]);
     out[12..16].copy_from_slice(&checksum.to_le_bytes());
-    Ok(out)
 }
 
 fn decode(name: &str, bytes: &[u8]) -> Result<(u64, Persisted)> {
@@ -147,6 +152,24 @@ fn decode(name: &str, bytes: &[u8]) -> Result<(u64, Persisted)> {
     }
     let persisted = serde_json::from_slice(body).map_err(|e| bad(HEADER as u64, e.to_string()))?;
     Ok((u64_at(16), persisted))
+}
+
+/// For the fuzzer: a value or an error, whatever the bytes; a value encodes to what is read the same. With an odd first byte
+/// the rest is taken as a body, with a header put before it.
+#[doc(hidden)]
+pub fn fuzz_metastore_load(data: &[u8]) {
+    let Some((&mode, data)) = data.split_first() else { return };
+    let mut bytes = data.to_vec();
+    if mode & 1 == 1 {
+        bytes = vec![0; HEADER];
+        bytes.extend_from_slice(data);
+        seal(&mut bytes, 1);
+    }
+    if let Ok((sequence, mut persisted)) = decode("fuzz", &bytes) {
+        persisted.state.transient_settings.clear();
+        let again = encode(sequence, &persisted).expect("what was read can be written");
+        assert_eq!(decode("fuzz", &again), Ok((sequence, persisted)));
+    }
 }
 
 #[cfg(test)]

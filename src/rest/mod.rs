@@ -24,4 +24,5 @@ pub mod search;
 pub mod table;
 #[cfg(test)]
 mod testing;
+pub mod uri;
 pub mod yaml;

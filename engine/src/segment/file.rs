@@ -256,6 +256,28 @@ impl<'s, S: Sink> FileWriter<'s, S> {
     }
 }
 
+/// `bytes` with the header and the footer that they would have as a segment's file; for the fuzzer.
+pub(crate) fn repaired(bytes: &[u8], id: SegmentId) -> Vec<u8> {
+    let mut out = bytes.to_vec();
+    out.resize(bytes.len().max(HEADER_LEN + FOOTER_LEN), 0);
+    let footer = out.len() - FOOTER_LEN;
+    let file_len = out.len() as u64;
+    out[..8].copy_from_slice(MAGIC);
+    out[8..12].copy_from_slice(&VERSION.to_le_bytes());
+    out[12..16].fill(0);
+    out[16..HEADER_LEN].copy_from_slice(&id.0.to_le_bytes());
+    let body_len = u64::from_le_bytes(out[footer..footer + 8].try_into().expect("8 bytes"));
+    let body_len = body_len.clamp(HEADER_LEN as u64, footer as u64);
+    out[footer..footer + 8].copy_from_slice(&body_len.to_le_bytes());
+    out[footer + 8..footer + 16].copy_from_slice(&file_len.to_le_bytes());
+    out[footer + 16..footer + 24].copy_from_slice(&id.0.to_le_bytes());
+    let crc = crc32(&out[body_len as usize..footer + 24]);
+    out[footer + 24..footer + 28].copy_from_slice(&crc.to_le_bytes());
+    out[footer + 28..footer + 32].copy_from_slice(&VERSION.to_le_bytes());
+    out[footer + 32..].copy_from_slice(END_MAGIC);
+    out
+}
+
 impl Contents {
     fn encode(&self, out: &mut Vec<u8>) {
         put_varint(out, u64::from(self.doc_count));
