@@ -1,7 +1,4 @@
-//! One shard's storage and search, on one core.
-//!
-//! `engine` knows no nodes, sockets, HTTP or cluster state; it never spawns, sleeps, or reads a clock. The shard's
-//! loop (root crate) decides when to refresh, flush, merge and sync. See `README.md` beside this file.
+#![doc = include_str!("../README.md")]
 
 pub mod analysis;
 pub mod codec;

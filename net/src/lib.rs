@@ -1,7 +1,4 @@
-//! Everything between nodes, and between client and node.
-//!
-//! `net` knows no REST path and no query DSL; from `engine` it takes only ids, operations and codecs.
-
+#![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
 pub mod cluster;
