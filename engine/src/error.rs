@@ -78,7 +78,7 @@ pub struct ParseError {
 }
 
 impl Error {
-    /// Whether the shard must stop after this error (law 8: a failed sync is never retried).
+    /// Whether the shard must stop after this error (a failed sync is never retried).
     #[must_use]
     pub fn fails_shard(&self) -> bool {
         matches!(self, Error::Corrupt { .. } | Error::Io { .. } | Error::Failed { .. })

@@ -1,6 +1,6 @@
 //! One operation of a shard's history, and its single binary encoding.
 //!
-//! The same bytes go to the primary's translog, over the wire, and to the replica's translog (law 5).
+//! Encoded once: a translog takes these bytes as they are.
 //!
 //! ```text
 //! 0  kind      u8       1 index, 2 delete, 3 no-op

@@ -447,7 +447,7 @@ pub fn human_bytes(bytes: u64) -> String {
     for (unit, size) in [("pb", 1u64 << 50), ("tb", 1 << 40), ("gb", 1 << 30), ("mb", 1 << 20), ("kb", 1 << 10)] {
         if bytes >= size {
             let tenths = (bytes as f64 * 10.0 / size as f64).floor() as u64;
-            return if tenths % 10 == 0 {
+            return if tenths.is_multiple_of(10) {
                 format!("{}{unit}", tenths / 10)
             } else {
                 format!("{}.{}{unit}", tenths / 10, tenths % 10)

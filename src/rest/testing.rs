@@ -46,6 +46,7 @@ pub struct FakeNode {
 }
 
 impl FakeNode {
+    #[expect(clippy::new_ret_no_self)] // everything wants it shared
     pub fn new() -> SharedBackend {
         let state = ClusterState {
             cluster_name: "test".into(),

@@ -22,7 +22,7 @@ use ringdex_engine::mapping::Mapping;
 use ringdex_engine::search::{FetchRequest, SearchRequest, SourceFilter, TrackTotalHits};
 use ringdex_engine::store::sim::SimDirectory;
 use ringdex_net::cluster::state::IndexMetadata;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 pub const PATH: &str = "/shard";
 
@@ -80,8 +80,6 @@ pub struct Harness {
     pub acked: BTreeMap<String, Known>,
     /// States that a request which got no answer may have left, in order.
     pub maybe: BTreeMap<String, Vec<Option<Value>>>,
-    /// Requests get their own settings by this.
-    pub settings: Map<String, Value>,
 }
 
 impl Harness {
@@ -95,7 +93,7 @@ impl Harness {
             number_of_shards: 1,
             number_of_replicas: 0,
             routing_num_shards: 1024,
-            settings: settings.clone(),
+            settings,
             mapping: json!({}),
             mapping_version: 1,
             settings_version: 1,
@@ -108,14 +106,7 @@ impl Harness {
             index: RefCell::new(Arc::new(index)),
             failed: RefCell::default(),
         });
-        Harness {
-            world: SimWorld::new(seed),
-            owner,
-            shard: None,
-            acked: BTreeMap::new(),
-            maybe: BTreeMap::new(),
-            settings,
-        }
+        Harness { world: SimWorld::new(seed), owner, shard: None, acked: BTreeMap::new(), maybe: BTreeMap::new() }
     }
 
     pub fn disk(&self) -> SimDirectory {

@@ -66,11 +66,6 @@ impl ColumnWriter {
         }
     }
 
-    /// Documents so far.
-    pub fn doc_count(&self) -> u32 {
-        self.doc_count
-    }
-
     /// The values of the next document, ascending.
     #[inline]
     pub fn push(&mut self, values: &[u64]) {

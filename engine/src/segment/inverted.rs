@@ -64,11 +64,6 @@ impl InvertedWriter {
         self.list.push_position(difference, &mut self.positions.pending);
     }
 
-    /// Documents of the current term so far.
-    pub fn doc_freq(&self) -> u32 {
-        self.list.doc_freq()
-    }
-
     /// Inside a long term: writes what waits too long.
     pub async fn flush_partial<S: Sink>(&mut self, file: &mut FileWriter<'_, S>) -> Result<()> {
         self.positions.flush_partial(file).await

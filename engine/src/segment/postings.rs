@@ -239,11 +239,6 @@ impl PostingsWriter {
         self.block_positions = (0, 0);
     }
 
-    /// Documents in the current list.
-    pub fn doc_freq(&self) -> u32 {
-        self.doc_freq
-    }
-
     /// Adds a document, above all before; its `freq` positions (as differences) follow by `push_position`.
     #[inline]
     pub fn push(&mut self, doc: DocId, freq: u32, norm: u8, stream_position: u64) {

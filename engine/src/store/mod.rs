@@ -4,7 +4,7 @@
 //! - `write_at` is durable only after a later [`File::sync`] of that file has returned.
 //! - creating, renaming and removing are durable only after a later [`Directory::sync`].
 //! - there is no order between files, and an unsynced write can be torn at any 512-byte boundary.
-//! - after a failed `sync` the content of the file is unknown; it is never synced again (law 8).
+//! - after a failed `sync` the content of the file is unknown; it is never synced again.
 
 use std::future::Future;
 use std::ops::Deref;

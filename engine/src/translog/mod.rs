@@ -9,7 +9,7 @@
 //!   written the next one fills. Batches become durable one after the other, in order of appending.
 //! - The space for an operation is there (allocated and written once) before it is accepted. A full disk refuses
 //!   appends and nothing else.
-//! - After one failed write or sync the translog has failed for ever (law 8).
+//! - After one failed write or sync the translog has failed for ever.
 //! - Opening never appends to a file it found.
 //!
 //! The shard's loop runs one task for `wait_appended` and `sync`, and `prepare_next` whenever `wants_next`. Files and what a

@@ -207,10 +207,12 @@ pub async fn resolve_index(backend: &SharedBackend, request: Request) -> ApiResu
             }
         }
     }
-    if indices.is_empty() && aliases.is_empty() && !options.ignore_unavailable {
-        if let Some(plain) = names.iter().find(|n| !n.contains('*')) {
-            return Err(ApiError::index_not_found(plain));
-        }
+    if indices.is_empty()
+        && aliases.is_empty()
+        && !options.ignore_unavailable
+        && let Some(plain) = names.iter().find(|n| !n.contains('*'))
+    {
+        return Err(ApiError::index_not_found(plain));
     }
     let aliases: Vec<Value> =
         aliases.into_iter().map(|(name, indices)| json!({ "name": name, "indices": indices })).collect();
