@@ -337,7 +337,8 @@ impl Parser {
                     };
                     self.at += usize::from(modifier.is_some());
                     bare &= modifier.is_none();
-                    let expr = self.clause(field)?;
+                    let run = modifier.is_none() && conjunction == Conjunction::None;
+                    let expr = self.clause(field, run)?;
                     self.add(&mut clauses, conjunction, modifier, expr);
                     conjunction = Conjunction::None;
                     continue;
@@ -375,7 +376,8 @@ impl Parser {
         clauses.push((occur, expr));
     }
 
-    fn clause(&mut self, outer: Option<&str>) -> Result<Expr, String> {
+    /// `run`: words that follow belong to the clause, too. Those after `+a`, `x AND a` or `field:a` do not.
+    fn clause(&mut self, outer: Option<&str>, mut run: bool) -> Result<Expr, String> {
         let mut field = outer.map(str::to_owned);
         if self.peek(1) == Some(&Token::Colon) {
             match self.peek(0) {
@@ -390,6 +392,7 @@ impl Parser {
                 other => return Err(format!("unexpected {other:?} before ':'")),
             }
             self.at += 2;
+            run = false;
         }
         let Some(token) = self.peek(0).cloned() else { return Err("unexpected end".to_owned()) };
         self.at += 1;
@@ -407,7 +410,7 @@ impl Parser {
                     None => Err("a group is empty".to_owned()),
                 };
             }
-            Token::Term(word) => self.word(field.as_deref(), word),
+            Token::Term(word) => self.word(field.as_deref(), word, run),
             Token::Quoted(text) => {
                 let slop = match self.peek(0) {
                     Some(&Token::Fuzzy(slop)) => {
@@ -434,7 +437,7 @@ impl Parser {
         Ok(Expr::Leaf(field, leaf, boost))
     }
 
-    fn word(&mut self, field: Option<&str>, word: String) -> Leaf {
+    fn word(&mut self, field: Option<&str>, word: String, run: bool) -> Leaf {
         if let Some(&Token::Fuzzy(edits)) = self.peek(0) {
             self.at += 1;
             return Leaf::Fuzzy(unescape(&word), edits);
@@ -449,7 +452,7 @@ impl Parser {
             }
         }
         let mut text = unescape(&word);
-        while field != Some("_exists_") {
+        while run && field != Some("_exists_") {
             let Some(Token::Term(next)) = self.peek(0) else { break };
             // The last word before an operator belongs to the operator.
             let bound = matches!(
@@ -562,6 +565,21 @@ mod tests {
         check(r"a\:b \(c\)", false, "a:b (c)");
         check(r"caf\u00e9", false, "café");
         check("a-b c+d", false, "a-b c+d");
+    }
+
+    #[test]
+    fn words_run_on_only_where_nothing_marks_the_first() {
+        let words = |text: &str| match parse(text, false).unwrap() {
+            Some(Expr::Bool(clauses, _)) => clauses.iter().map(|c| show(&c.1)).collect(),
+            one => vec![one.as_ref().map(show).unwrap_or_default()],
+        };
+        assert_eq!(words("a b +c"), ["a b", "c"]);
+        assert_eq!(words("+a b c"), ["a", "b c"]);
+        assert_eq!(words("+a -b c"), ["a", "b", "c"]);
+        assert_eq!(words("x AND a b c"), ["x", "a", "b c"]);
+        assert_eq!(words("x OR a b"), ["x", "a", "b"]);
+        assert_eq!(words("f:a b c"), ["f:a", "b c"]);
+        assert_eq!(words("f:(a b) c"), ["f:a b", "c"]);
     }
 
     #[test]
