@@ -536,6 +536,10 @@ fn any_request() -> impl Strategy<Value = AggRequest> {
     prop_oneof![4 => two.clone(), 1 => two.prop_map(|r| agg("g", AggKind::Global, vec![r]))]
 }
 
+fn lists_empty_terms(request: &AggRequest) -> bool {
+    matches!(&request.kind, AggKind::Terms(terms) if terms.min_doc_count == 0) || request.subs.iter().any(lists_empty_terms)
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
@@ -553,7 +557,13 @@ proptest! {
         let hits: Vec<&Doc> = docs.iter().filter(|d| d.matches && !d.deleted).collect();
         let requests = [request];
         let expected = model(&requests, &hits, &all);
-        for shards in [vec![segments.clone()], segments.iter().map(|s| vec![s.clone()]).collect(), vec![vec![docs.clone()]]] {
+        let mut splits = vec![vec![segments.clone()], vec![vec![docs.clone()]]];
+        // A term without documents is listed in the buckets of shards that have the term and the bucket around it, so then
+        // the answer depends on which shard has what.
+        if !requests.iter().any(|r| r.subs.iter().any(lists_empty_terms)) {
+            splits.push(segments.iter().map(|s| vec![s.clone()]).collect());
+        }
+        for shards in splits {
             let got = run(&requests, &shards);
             prop_assert!(same(&got, &expected), "{}\n{}", got, expected);
         }
