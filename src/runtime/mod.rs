@@ -40,10 +40,11 @@ use crate::mesh::{self, Desk, Mailbox, panic_text};
 pub const HEARTBEAT: Duration = Duration::from_millis(5);
 /// How long a task queue runs before the rings are looked at again. Under a millisecond glommio 0.9 hangs.
 pub const PREEMPT: Duration = Duration::from_millis(2);
-/// Registered I/O memory of a serving executor.
-const SERVING_IO_BYTES: usize = 16 << 20;
+/// Registered I/O memory of a serving executor. The kernel pins all of it at once, so it counts from the start; what does
+/// not fit is allocated as it is needed, and read and written the plain way.
+const SERVING_IO_BYTES: usize = 4 << 20;
 /// Registered I/O memory of the others.
-const SIDE_IO_BYTES: usize = 4 << 20;
+const SIDE_IO_BYTES: usize = 1 << 20;
 /// The lowest priority that still gets its share of a busy core.
 const MAINTENANCE_NICE: i32 = 19;
 
