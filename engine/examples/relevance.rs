@@ -75,6 +75,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             terminate_after: None,
             aggs: Vec::new(),
             now_ms: 0,
+            statistics: None,
         };
         let run = |request: &SearchRequest| {
             futures_lite::future::block_on(query(&searcher, &mapping, &index, request, &Unpaced))

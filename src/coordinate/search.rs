@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use ringdex_engine::query::{Query, QueryKind};
 use ringdex_engine::search::aggs::AggPartial;
+use ringdex_engine::search::statistics::Statistics;
 use ringdex_engine::search::{
     FetchRequest, FetchedHit, Missing, QueryResult, SearchRequest, SortBy, SortKey, SortValue, TopHit, TrackTotalHits,
 };
@@ -205,6 +206,26 @@ fn request_of(request: &Arc<SearchRequest>, target: &Target) -> Arc<SearchReques
         own.search_after.clone_from(&target.after);
     }
     Arc::new(own)
+}
+
+/// The statistics that make all shards score alike (`dfs_query_then_fetch`). A shard that fails is left out: the search
+/// itself will say why.
+pub async fn statistics(backend: &SharedBackend, targets: &[Target], query: &Query, now_ms: i64) -> Statistics {
+    let query = Arc::new(query.clone());
+    let futures: Vec<LocalFuture<'_, ApiResult<ShardResponse>>> = targets
+        .iter()
+        .map(|target| {
+            let message = ShardRequest::Statistics { query: query.clone(), context: target.context, now_ms };
+            Box::pin(async move { backend.shard(&target.id(), message).await }) as LocalFuture<'_, _>
+        })
+        .collect();
+    let mut all = Statistics::default();
+    for answer in join::all(futures).await {
+        if let Ok(ShardResponse::TermStatistics(own)) = answer {
+            all.add(&own);
+        }
+    }
+    all
 }
 
 /// Runs a search. Shards that fail are listed; when all do, that is the error.

@@ -86,6 +86,7 @@ impl Default for SearchBody {
                 terminate_after: None,
                 aggs: Vec::new(),
                 now_ms: 0,
+                statistics: None,
             },
             fetch: FetchRequest::default(),
             source_given: false,

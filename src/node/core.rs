@@ -479,7 +479,10 @@ impl<I: NodeIo> Backend for Core<I> {
         let to = &self.shared.cores[core];
         let call = match request {
             // A client that leaves stops what only reads; what changes the shard is finished.
-            ShardRequest::Search(_) | ShardRequest::Fetch { .. } | ShardRequest::Explain { .. } => self
+            ShardRequest::Search(_)
+            | ShardRequest::Fetch { .. }
+            | ShardRequest::Statistics { .. }
+            | ShardRequest::Explain { .. } => self
                 .desk
                 .call_abortable(to, Lane::Search, move |core| Box::pin(async move { core.local(id, request).await })),
             ShardRequest::Get(_) | ShardRequest::Open { .. } | ShardRequest::Free { .. } => {

@@ -22,7 +22,8 @@ use super::request::{Body, Content, Method, Request, Response};
 use crate::backend::{LocalFuture, SharedBackend};
 use crate::coordinate::join;
 use crate::coordinate::search::{
-    SearchOutcome, SearchPlan, ShardFailure, Target, alias_filter, failed, failures_shown, search as run, targets,
+    SearchOutcome, SearchPlan, ShardFailure, Target, alias_filter, failed, failures_shown, search as run,
+    statistics as term_statistics, targets,
 };
 use crate::coordinate::{routing, write};
 use crate::dsl::search::query_param;
@@ -167,6 +168,13 @@ async fn run_search(backend: &SharedBackend, request: &Request, json: &Value, st
         };
         let id = Held { targets: HeldTarget::of(&list) }.encode()?;
         return scroll_page(backend, &id, scroll, list, body, shape, keep_alive_ms, start).await;
+    }
+    if request.param("search_type") == Some("dfs_query_then_fetch")
+        && list.len() > 1
+        && let Some(query) = &body.request.query
+    {
+        let all = term_statistics(backend, &list, query, body.request.now_ms).await;
+        body.request.statistics = Some(all);
     }
     let default_timeout = || {
         let text = cluster_setting(backend, "search.default_search_timeout")?;

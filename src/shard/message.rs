@@ -55,6 +55,15 @@ pub enum ShardRequest {
         /// Context.
         context: u64,
     },
+    /// What scoring a query asks of this shard's terms, to be added up with the other shards'.
+    Statistics {
+        /// The query.
+        query: Arc<ringdex_engine::query::Query>,
+        /// Point in time, as a search has it.
+        context: Option<u64>,
+        /// Now, for date math.
+        now_ms: i64,
+    },
     /// `_explain` and the like: the score of one document.
     Explain {
         /// Document.
@@ -105,6 +114,8 @@ pub enum ShardResponse {
         /// Its id.
         context: u64,
     },
+    /// Statistics of fields and terms.
+    TermStatistics(ringdex_engine::search::statistics::Statistics),
     /// The note of a context, as it was before the request.
     Note(Bytes),
     /// Explanation tree, and whether it matched; none = no such document.

@@ -203,6 +203,9 @@ impl<I: NodeIo> Shard<I> {
                 self.contexts.borrow_mut().free(context);
                 Ok(ShardResponse::Done)
             }
+            ShardRequest::Statistics { query, context, now_ms } => {
+                self.statistics(&query, context, now_ms).await.map(ShardResponse::TermStatistics)
+            }
             ShardRequest::Explain { id, query, now_ms } => {
                 self.explain(&id, &query, now_ms).await.map(ShardResponse::Explain)
             }

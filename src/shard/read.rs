@@ -5,6 +5,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 use ringdex_engine::mapping::Mapping;
 use ringdex_engine::query::Query;
+use ringdex_engine::search::statistics::{Statistics, statistics};
 use ringdex_engine::search::{FetchRequest, FetchedHit, IndexContext, Searcher, TopHit, execute, explain, fetch};
 use rustc_hash::FxHashMap;
 use serde_json::{Map, Value};
@@ -216,6 +217,21 @@ impl<I: NodeIo> Shard<I> {
                 self.contexts.borrow_mut().add(searcher, compiled, FETCH_WAIT_MS, self.io.now_ms(), false)?;
         }
         Ok(response)
+    }
+
+    pub(super) async fn statistics(&self, query: &Query, context: Option<u64>, now_ms: i64) -> ApiResult<Statistics> {
+        let (searcher, compiled) = match context {
+            Some(id) => {
+                let (searcher, compiled, _) = self.contexts.borrow_mut().touch(id, self.io.now_ms(), None)?;
+                (searcher, compiled)
+            }
+            None => {
+                self.searching().await?;
+                (self.engine.searcher(), self.compiled.borrow().clone())
+            }
+        };
+        let context = self.context_of(&compiled);
+        statistics(&searcher, &compiled.mapping, &context, query, now_ms).map_err(|e| self.here(e))
     }
 
     pub(super) async fn fetch(

@@ -226,6 +226,7 @@ impl Harness {
             terminate_after: None,
             aggs: Vec::new(),
             now_ms: 0,
+            statistics: None,
         };
         let request = SearchShardRequest {
             query: Arc::new(query),

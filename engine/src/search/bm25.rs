@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 /// Term frequency saturation.
 pub const K1: f32 = 1.2;
 /// Length normalisation.
@@ -22,7 +24,7 @@ pub fn decode_length(norm: u8) -> u32 {
 }
 
 /// A field's statistics over all segments of a searcher, deleted documents included.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FieldStats {
     /// Documents with the field.
     pub doc_count: u64,

@@ -14,6 +14,7 @@ use crate::search::automaton::Wildcard;
 use crate::search::bm25::{Bm25, FieldStats, NormTable};
 use crate::search::min_should_match::minimum_should_match;
 use crate::search::regexp::Regexp;
+use crate::search::statistics::Statistics;
 use crate::search::weight::{BoolWeight, Leaf, LeafWeight, Pattern, TermWeight, Weight};
 use crate::search::{IndexContext, Searcher};
 use crate::segment::TermsOption;
@@ -35,6 +36,10 @@ pub(crate) struct Compiler<'a> {
     pub index: &'a IndexContext,
     pub searcher: &'a Searcher,
     pub now_ms: i64,
+    /// Statistics of all shards to score by, if known.
+    global: Option<&'a Statistics>,
+    /// Takes down what is looked up.
+    noted: Option<&'a RefCell<Statistics>>,
     stats: RefCell<FxHashMap<String, (FieldStats, Arc<NormTable>)>>,
     slots: Cell<usize>,
     depth: Cell<usize>,
@@ -52,23 +57,7 @@ pub(crate) fn compile(
     now_ms: i64,
     scores: bool,
 ) -> Result<Compiled> {
-    let compiler = Compiler {
-        mapping,
-        index,
-        searcher,
-        now_ms,
-        stats: RefCell::default(),
-        slots: Cell::new(0),
-        depth: Cell::new(0),
-    };
-    let weight = compiler.compile(query, 1.0, scores).map_err(|e| match e {
-        Error::Request { kind, reason } if !matches!(kind, "query_shard_exception" | "parsing_exception") => {
-            Error::request("query_shard_exception", format!("failed to create query: {reason}"))
-        }
-        Error::Parse(e) => Error::request("query_shard_exception", format!("failed to create query: {}", e.reason)),
-        e => e,
-    })?;
-    Ok(Compiled { weight, slots: compiler.slots.get() })
+    Compiler::new(mapping, index, searcher, now_ms, None, None).compile_query(query, scores)
 }
 
 /// A value as the text that a term or an error shows.
@@ -87,19 +76,57 @@ pub(crate) fn is_string(field: &FieldMapping) -> bool {
     matches!(field.kind, FieldType::Text | FieldType::Keyword)
 }
 
+impl<'a> Compiler<'a> {
+    pub(crate) fn new(
+        mapping: &'a Mapping,
+        index: &'a IndexContext,
+        searcher: &'a Searcher,
+        now_ms: i64,
+        global: Option<&'a Statistics>,
+        noted: Option<&'a RefCell<Statistics>>,
+    ) -> Compiler<'a> {
+        Compiler {
+            mapping,
+            index,
+            searcher,
+            now_ms,
+            global,
+            noted,
+            stats: RefCell::default(),
+            slots: Cell::new(0),
+            depth: Cell::new(0),
+        }
+    }
+
+    /// The whole query.
+    pub(crate) fn compile_query(&self, query: &Query, scores: bool) -> Result<Compiled> {
+        let weight = self.compile(query, 1.0, scores).map_err(|e| match e {
+            Error::Request { kind, reason } if !matches!(kind, "query_shard_exception" | "parsing_exception") => {
+                Error::request("query_shard_exception", format!("failed to create query: {reason}"))
+            }
+            Error::Parse(e) => Error::request("query_shard_exception", format!("failed to create query: {}", e.reason)),
+            e => e,
+        })?;
+        Ok(Compiled { weight, slots: self.slots.get() })
+    }
+}
+
 impl Compiler<'_> {
-    /// Statistics of a field over all segments, and its norm table.
+    /// Statistics of a field over all segments, or all shards, and its norm table.
     pub(crate) fn stats(&self, field: &str) -> (FieldStats, Arc<NormTable>) {
         if let Some(known) = self.stats.borrow().get(field) {
             return known.clone();
         }
-        let mut stats = FieldStats::default();
-        for segment in self.searcher.segments.iter() {
-            if let Some(field) = segment.reader.field(field) {
-                stats.doc_count += u64::from(field.doc_count());
-                stats.sum_total_term_freq += field.sum_total_term_freq();
+        let stats = self.global.and_then(|g| g.field(field)).unwrap_or_else(|| {
+            let mut stats = FieldStats::default();
+            for segment in self.searcher.segments.iter() {
+                if let Some(field) = segment.reader.field(field) {
+                    stats.doc_count += u64::from(field.doc_count());
+                    stats.sum_total_term_freq += field.sum_total_term_freq();
+                }
             }
-        }
+            stats
+        });
         let known = (stats, Arc::new(NormTable::new(stats.average_length().max(f32::MIN_POSITIVE))));
         self.stats.borrow_mut().insert(field.to_owned(), known.clone());
         known
@@ -112,6 +139,12 @@ impl Compiler<'_> {
         Bm25::new(boost, stats, &capped, norms)
     }
 
+    /// Documents with the term as scores have it: of all shards, if known.
+    pub(crate) fn scored_doc_freq(&self, term: &TermWeight) -> u64 {
+        let own = term.doc_freq();
+        self.global.and_then(|g| g.doc_freq(&term.field, &term.term)).map_or(own, |all| all.max(own))
+    }
+
     /// Looks a term up in every segment; no scorer yet.
     pub(crate) fn lookup(&self, field: &Arc<str>, term: &[u8]) -> TermWeight {
         let infos = self
@@ -120,19 +153,22 @@ impl Compiler<'_> {
             .iter()
             .map(|s| s.reader.field(field).and_then(|f| f.terms()).and_then(|t| t.get(term)))
             .collect();
-        TermWeight { field: Arc::clone(field), term: term.to_vec(), infos, bm25: None }
+        let weight = TermWeight { field: Arc::clone(field), term: term.to_vec(), infos, bm25: None };
+        if let Some(noted) = self.noted {
+            noted.borrow_mut().note(field, self.stats(field).0, term, weight.doc_freq());
+        }
+        weight
     }
 
     /// A scored (or not) term.
     pub(crate) fn term(&self, field: &Arc<str>, term: &[u8], boost: f32, scores: bool) -> Weight {
         let mut weight = self.lookup(field, term);
-        let doc_freq = weight.doc_freq();
-        if doc_freq == 0 {
+        if weight.doc_freq() == 0 {
             // Kept for explanations, and cheap: every segment answers "not here".
             return Weight::Term(weight);
         }
         if scores {
-            weight.bm25 = Some(self.bm25(field, boost, &[doc_freq]));
+            weight.bm25 = Some(self.bm25(field, boost, &[self.scored_doc_freq(&weight)]));
         }
         Weight::Term(weight)
     }

@@ -148,8 +148,9 @@ impl Compiler<'_> {
             },
             _ => {
                 let terms: Vec<TermWeight> = terms.iter().map(|t| self.lookup(path, t.as_bytes())).collect();
-                let doc_freq = terms.iter().map(TermWeight::doc_freq).max().unwrap_or(0);
-                let bm25 = (scores && doc_freq > 0).then(|| self.bm25(path, boost, &[doc_freq]));
+                let here = terms.iter().map(TermWeight::doc_freq).max().unwrap_or(0);
+                let doc_freq = terms.iter().map(|t| self.scored_doc_freq(t)).max().unwrap_or(0);
+                let bm25 = (scores && here > 0).then(|| self.bm25(path, boost, &[doc_freq]));
                 let mut weight = SynonymWeight { field: Arc::clone(path), terms, bm25 };
                 if let Some(bm25) = &weight.bm25 {
                     weight.terms.iter_mut().for_each(|t| t.bm25 = Some(bm25.clone()));
@@ -230,8 +231,8 @@ impl Compiler<'_> {
             return Weight::None;
         }
         let bm25: Option<Bm25> = scores.then(|| {
-            let freqs: Vec<u64> =
-                slots.iter().flat_map(|s| s.terms.iter().map(TermWeight::doc_freq)).filter(|&df| df > 0).collect();
+            let terms = slots.iter().flat_map(|s| s.terms.iter());
+            let freqs: Vec<u64> = terms.map(|t| self.scored_doc_freq(t)).filter(|&df| df > 0).collect();
             self.bm25(path, boost, &freqs)
         });
         Weight::Phrase(PhraseWeight { field: Arc::clone(path), slots, slop, bm25 })
@@ -338,10 +339,10 @@ impl Compiler<'_> {
         best.truncate((fuzziness.max_expansions as usize).min(self.index.max_clause_count));
         let mut terms: Vec<(f32, TermWeight)> =
             best.into_iter().map(|(closeness, found)| (closeness, self.lookup(path, &found))).collect();
-        let doc_freq = terms.iter().map(|(_, t)| t.doc_freq()).max().unwrap_or(0);
-        if doc_freq == 0 {
+        if terms.iter().all(|(_, t)| t.doc_freq() == 0) {
             return Ok(Weight::None);
         }
+        let doc_freq = terms.iter().map(|(_, t)| self.scored_doc_freq(t)).max().unwrap_or(0);
         if scores {
             for (closeness, term) in &mut terms {
                 term.bm25 = Some(self.bm25(path, boost * *closeness, &[doc_freq]));
@@ -496,15 +497,15 @@ impl Compiler<'_> {
 
     fn blended(&self, mut terms: Vec<(TermWeight, f32)>, tie: f32, boost: f32, scores: bool) -> Weight {
         terms.retain(|t| t.0.doc_freq() > 0);
-        terms.sort_by_key(|t| std::cmp::Reverse(t.0.doc_freq()));
+        terms.sort_by_key(|t| std::cmp::Reverse(self.scored_doc_freq(&t.0)));
         let Some(first) = terms.first() else { return Weight::None };
         // All count as frequent as the most frequent, with a little more for each step down so that order is kept.
-        let mut before = first.0.doc_freq();
+        let mut before = self.scored_doc_freq(&first.0);
         let mut blended = before;
         let parts: Vec<Weight> = terms
             .into_iter()
             .map(|(mut term, field_boost)| {
-                let doc_freq = term.doc_freq();
+                let doc_freq = self.scored_doc_freq(&term);
                 if before > doc_freq {
                     blended += 1;
                 }

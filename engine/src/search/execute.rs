@@ -11,7 +11,7 @@ use crate::query::Query;
 use crate::search::aggs::{AggCollector, AggContext, BATCH};
 use crate::search::bulk::Plan;
 use crate::search::collect::{Batch, FullSink, Ranking, Seen, TopSorted};
-use crate::search::compile::{Compiled, compile};
+use crate::search::compile::{Compiled, Compiler};
 use crate::search::filter::{Filter, compile_filter};
 use crate::search::leaf;
 use crate::search::open::Segment;
@@ -93,7 +93,8 @@ pub async fn query<P: Pace>(
             Order::Keys(plan) => plan.needs_scores(),
         };
     let all = Query::from(crate::query::QueryKind::MatchAll);
-    let compiled = compile(request.query.as_ref().unwrap_or(&all), mapping, index, searcher, request.now_ms, scores)?;
+    let compiler = Compiler::new(mapping, index, searcher, request.now_ms, request.statistics.as_ref(), None);
+    let compiled = compiler.compile_query(request.query.as_ref().unwrap_or(&all), scores)?;
     let post_filter = request
         .post_filter
         .as_ref()

@@ -24,6 +24,7 @@ pub mod simple_query_string;
 mod sink;
 mod sort;
 pub mod source_filter;
+pub mod statistics;
 mod synonym;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -218,6 +219,8 @@ pub struct SearchRequest {
     pub aggs: Vec<aggs::AggRequest>,
     /// Milliseconds since 1970 that `now` in date math means; the same for all shards of a request.
     pub now_ms: i64,
+    /// Statistics of all shards to score by; none = the shard's own.
+    pub statistics: Option<statistics::Statistics>,
 }
 
 /// A hit of the query phase.

@@ -82,6 +82,7 @@ pub(crate) fn request(query: Query, top: usize) -> SearchRequest {
         terminate_after: None,
         aggs: Vec::new(),
         now_ms: 0,
+        statistics: None,
     }
 }
 
