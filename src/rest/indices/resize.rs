@@ -105,7 +105,7 @@ fn shard_count(kind: Kind, source: &IndexMetadata, wanted: &Map<String, Value>) 
             _ => Ok(own),
         },
         Kind::Shrink => match given.unwrap_or(1) {
-            n if n == 0 || n > own || own % n != 0 => Err(ApiError::illegal_argument(if n >= own {
+            n if n == 0 || n > own || !own.is_multiple_of(n) => Err(ApiError::illegal_argument(if n >= own {
                 format!("the number of target shards [{n}] must be less that the number of source shards [{own}]")
             } else {
                 format!("the number of source shards [{own}] must be a multiple of [{n}]")
@@ -117,10 +117,10 @@ fn shard_count(kind: Kind, source: &IndexMetadata, wanted: &Map<String, Value>) 
             Some(n) if n <= own => Err(ApiError::illegal_argument(format!(
                 "the number of source shards [{own}] must be less that the number of target shards [{n}]"
             ))),
-            Some(n) if n % own != 0 => Err(ApiError::illegal_argument(format!(
+            Some(n) if !n.is_multiple_of(own) => Err(ApiError::illegal_argument(format!(
                 "the number of source shards [{own}] must be a factor of [{n}]"
             ))),
-            Some(n) if source.routing_num_shards % n != 0 => Err(ApiError::illegal_argument(format!(
+            Some(n) if !source.routing_num_shards.is_multiple_of(n) => Err(ApiError::illegal_argument(format!(
                 "the number of routing shards [{}] must be a multiple of the target shards [{n}]",
                 source.routing_num_shards
             ))),
