@@ -14,13 +14,14 @@ import bisect, collections, datetime, fnmatch, functools, ipaddress, math, re, s
 STOP = set("a an and are as at be but by for if in into is it no not of on or such that the their then there these they "
            "this to was will with".split())
 _ALNUM = r"[^\W_]"
-# Letters and digits; `_` joins anything, . ' and : join letters, . ' , and ; join digits.
-_TOKEN = re.compile(r"(?:\w|(?<=[^\W\d_])[.':](?=[^\W\d_])|(?<=\d)[.',;](?=\d))+")
+# Letters and digits; `_` joins anything, . ' ’ ‘ · and : join letters, . ' ’ ‘ , and ; join digits.
+_NOT_WORD = {c: " " for c in range(0x110000) if unicodedata.category(chr(c)) == "No"}
+_TOKEN = re.compile(r"(?:[\w\u00ad\u2060]|(?<=[^\W\d_])[.':’‘·](?=[^\W\d_])|(?<=\d)[.',;’‘⁄](?=\d))+")
 
 
 def standard(text):
     out = []
-    for token in _TOKEN.findall(text):
+    for token in _TOKEN.findall(text if text.isascii() else text.translate(_NOT_WORD)):
         if re.search(_ALNUM, token):
             out += [token[i:i + 255].lower() for i in range(0, len(token), 255)]
     return out
