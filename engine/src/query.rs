@@ -155,6 +155,12 @@ pub enum QueryKind {
         field: String,
         values: Vec<Value>,
     },
+    /// One of `max` parts of the documents: by the hash of `_id`, or of a field's value.
+    Slice {
+        field: String,
+        id: u32,
+        max: u32,
+    },
     Range {
         field: String,
         lower: Option<Bound>,

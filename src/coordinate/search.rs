@@ -36,6 +36,8 @@ pub struct Target {
     pub context: Option<u64>,
     /// Where this shard goes on, when each has its own place (scroll).
     pub after: Option<Vec<SortValue>>,
+    /// Which part of its documents, of a sliced scroll.
+    pub slice: Option<Query>,
 }
 
 impl Target {
@@ -145,6 +147,7 @@ pub fn targets(
                     boost: 1.0,
                     context: None,
                     after: None,
+                    slice: None,
                 });
             }
         }
@@ -179,23 +182,18 @@ pub fn alias_filter(index: &IndexMetadata, names: &[String]) -> ApiResult<Option
     ))
 }
 
-/// What one shard is asked: the request with its alias filter, boost and place.
+/// What one shard is asked: the request with its alias filter, slice and boost.
 fn request_of(request: &Arc<SearchRequest>, target: &Target) -> Arc<SearchRequest> {
-    if target.filter.is_none() && target.boost == 1.0 && target.after.is_none() {
+    if target.filter.is_none() && target.slice.is_none() && target.boost == 1.0 && target.after.is_none() {
         return request.clone();
     }
     let mut own = (**request).clone();
-    if let Some(filter) = &target.filter {
+    let filter: Vec<Query> = target.filter.iter().chain(&target.slice).cloned().collect();
+    if !filter.is_empty() {
         let must = vec![own.query.take().unwrap_or_else(|| QueryKind::MatchAll.into())];
         own.query = Some(
-            QueryKind::Bool {
-                must,
-                filter: vec![filter.clone()],
-                should: Vec::new(),
-                must_not: Vec::new(),
-                minimum_should_match: None,
-            }
-            .into(),
+            QueryKind::Bool { must, filter, should: Vec::new(), must_not: Vec::new(), minimum_should_match: None }
+                .into(),
         );
     }
     if target.boost != 1.0 {
@@ -233,6 +231,7 @@ pub async fn search(backend: &SharedBackend, plan: &SearchPlan) -> ApiResult<Sea
     let mut outcome = SearchOutcome { total_shards: plan.targets.len(), ..SearchOutcome::default() };
     if plan.targets.is_empty() {
         outcome.total = (plan.request.track_total_hits != TrackTotalHits::None).then_some((0, true));
+        outcome.max_score = Some(0.0);
         return Ok(outcome);
     }
     let request = Arc::new(plan.request.clone());

@@ -9,7 +9,7 @@ pub mod search;
 pub mod sort;
 mod suggest;
 mod text;
-mod value;
+pub(crate) mod value;
 
 pub use query::parse_query;
 pub use search::{SearchBody, parse_search};

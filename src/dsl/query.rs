@@ -277,6 +277,7 @@ fn multi_match(map: &Map<String, Value>, common: &mut Common) -> DslResult<Query
     let mut names = Vec::new();
     let mut kind = MultiMatchKind::BestFields;
     let mut tie_breaker = None;
+    let mut cutoff_given = false;
     for (key, value) in map {
         if key == "fields" {
             names = fields(value, "multi_match")?;
@@ -307,6 +308,7 @@ fn multi_match(map: &Map<String, Value>, common: &mut Common) -> DslResult<Query
             "tie_breaker" => tie_breaker = Some(float(value)?),
             "cutoff_frequency" => {
                 float(value)?;
+                cutoff_given = true;
             }
             "lenient" => options.lenient = flag(value)?,
             "zero_terms_query" => options.zero_terms_all = zero_terms(value)?,
@@ -333,6 +335,9 @@ fn multi_match(map: &Map<String, Value>, common: &mut Common) -> DslResult<Query
     }
     if kind == MultiMatchKind::BoolPrefix && options.slop != 0 {
         return Err(parsing("[slop] not allowed for type [bool_prefix]"));
+    }
+    if kind == MultiMatchKind::BoolPrefix && cutoff_given {
+        return Err(parsing("[cutoff_frequency] not allowed for type [bool_prefix]"));
     }
     fuzzy.finish(&mut options);
     Ok(QueryKind::MultiMatch { fields: names, text: query_text, kind, options, tie_breaker })
@@ -363,7 +368,7 @@ fn term(map: &Map<String, Value>, common: &mut Common) -> DslResult<QueryKind> {
 }
 
 fn terms(map: &Map<String, Value>, common: &mut Common) -> DslResult<QueryKind> {
-    let mut found: Option<(String, Vec<Scalar>)> = None;
+    let mut found: Option<QueryKind> = None;
     for (key, given) in map {
         match given {
             Value::Array(items) => {
@@ -374,7 +379,7 @@ fn terms(map: &Map<String, Value>, common: &mut Common) -> DslResult<QueryKind> 
                     .iter()
                     .map(|v| scalar(v).ok_or_else(|| parsing("No value specified for terms query")))
                     .collect::<DslResult<Vec<_>>>()?;
-                found = Some((key.clone(), values));
+                found = Some(QueryKind::Terms { field: key.clone(), values });
             }
             Value::Object(_) => {
                 if found.is_some() {
@@ -389,12 +394,9 @@ fn terms(map: &Map<String, Value>, common: &mut Common) -> DslResult<QueryKind> 
             }
         }
     }
-    let Some((field, values)) = found else {
-        return Err(parsing(
-            "[terms] query requires a field name, followed by array of terms or a document lookup specification",
-        ));
-    };
-    Ok(QueryKind::Terms { field, values })
+    found.ok_or_else(|| {
+        parsing("[terms] query requires a field name, followed by array of terms or a document lookup specification")
+    })
 }
 
 fn range(map: &Map<String, Value>, common: &mut Common) -> DslResult<QueryKind> {

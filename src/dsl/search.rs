@@ -1,7 +1,9 @@
 //! The body of `_search`, and the parameters of its URL.
 
 use ringdex_engine::query::{Operator, Query, QueryKind, QueryString};
-use ringdex_engine::search::{FetchRequest, FieldRequest, SearchRequest, SortValue, SourceFilter, TrackTotalHits};
+use ringdex_engine::search::{
+    FetchRequest, FieldRequest, Rescore, RescoreMode, SearchRequest, SortValue, SourceFilter, TrackTotalHits,
+};
 use serde_json::{Map, Value};
 
 use super::aggs::parse_aggs;
@@ -45,18 +47,27 @@ pub struct SearchBody {
     pub highlight: Option<Value>,
     /// `suggest`
     pub suggest: Option<Value>,
-    /// `rescore`
-    pub rescore: Option<Value>,
     /// `collapse`
     pub collapse: Option<Value>,
     /// `script_fields`
     pub script_fields: Option<Value>,
     /// `slice`
-    pub slice: Option<Value>,
+    pub slice: Option<Slice>,
     /// `ext`
     pub ext: Option<Value>,
     /// `pit`: id and keep_alive.
     pub pit: Option<(String, Option<String>)>,
+}
+
+/// `slice`: one of several parts of a scroll.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Slice {
+    /// What documents are told apart by (`_id`).
+    pub field: String,
+    /// Which part, from 0.
+    pub id: u32,
+    /// Of how many.
+    pub max: u32,
 }
 
 /// What `stored_fields` asks for.
@@ -82,6 +93,7 @@ impl Default for SearchBody {
                 search_after: None,
                 track_total_hits: TrackTotalHits::Limit(TRACK_TOTAL_HITS_DEFAULT),
                 track_scores: false,
+                rescore: Vec::new(),
                 min_score: None,
                 terminate_after: None,
                 aggs: Vec::new(),
@@ -99,7 +111,6 @@ impl Default for SearchBody {
             stats: Vec::new(),
             highlight: None,
             suggest: None,
-            rescore: None,
             collapse: None,
             script_fields: None,
             slice: None,
@@ -178,10 +189,10 @@ impl SearchBody {
             }
             "highlight" => self.highlight = Some(value.clone()),
             "suggest" => self.suggest = Some(value.clone()),
-            "rescore" => self.rescore = Some(value.clone()),
+            "rescore" => self.request.rescore = vec![rescore(inner)?],
             "collapse" => self.collapse = Some(value.clone()),
             "script_fields" => self.script_fields = Some(value.clone()),
-            "slice" => self.slice = Some(value.clone()),
+            "slice" => self.slice = Some(slice(inner)?),
             "ext" => self.ext = Some(value.clone()),
             "pit" => self.pit = Some(point_in_time(inner)?),
             _ => return Err(unknown_key(key, value)),
@@ -210,7 +221,15 @@ impl SearchBody {
                 }
             }
             "sort" => self.request.sort = parse_sort(value)?,
-            "rescore" => self.rescore = Some(value.clone()),
+            "rescore" => {
+                self.request.rescore = items
+                    .iter()
+                    .map(|one| match one {
+                        Value::Object(inner) => rescore(inner),
+                        other => Err(parsing(format!("Expected [START_OBJECT] but found [{}]", token(other)))),
+                    })
+                    .collect::<DslResult<_>>()?;
+            }
             "stats" => self.stats = strings(value)?,
             "_source" => self.fetch.source = parse_source(value)?,
             "search_after" => self.request.search_after = Some(search_after(items)?),
@@ -251,6 +270,7 @@ impl SearchBody {
             }
             // Asking for stored fields leaves the source out unless it is asked for too.
             StoredFields::Names(names) => {
+                self.fetch.stored_fields.clone_from(names);
                 if !self.source_given {
                     self.fetch.source.disabled = !names.iter().any(|n| n == "_source");
                 }
@@ -260,6 +280,13 @@ impl SearchBody {
             return Err(DslError::validation(&[
                 "`from` parameter must be set to 0 when `search_after` is used.".to_owned()
             ]));
+        }
+        if !self.request.rescore.is_empty() && !self.request.sort.is_empty() {
+            return Err(DslError::new(
+                400,
+                "action_request_validation_exception",
+                "Cannot use [sort] option in conjunction with [rescore].",
+            ));
         }
         self.request.top = self.from.saturating_add(self.size);
         self.fetch.query = self.request.query.clone();
@@ -272,10 +299,7 @@ impl SearchBody {
         [
             (self.highlight.is_some(), "highlight"),
             (self.suggest.is_some(), "suggest"),
-            (self.rescore.is_some(), "rescore"),
             (self.collapse.is_some(), "collapse"),
-            (self.script_fields.is_some(), "script_fields"),
-            (self.slice.is_some(), "slice"),
         ]
         .into_iter()
         .find(|(given, _)| *given)
@@ -417,6 +441,76 @@ fn field_request(json: &Value) -> DslResult<FieldRequest> {
         }
         name => Ok(FieldRequest { field: required_text(name)?, format: None }),
     }
+}
+
+/// One `rescore`: a window, and a query that changes its scores.
+fn rescore(map: &Map<String, Value>) -> DslResult<Rescore> {
+    let mut window_size = 10;
+    let mut found = None;
+    for (key, value) in map {
+        match (key.as_str(), value) {
+            ("window_size", value) => window_size = not_negative(int(value)?, "[window_size] cannot be negative")?,
+            ("query", Value::Object(inner)) => found = Some(inner),
+            (other, _) => return Err(parsing(format!("rescore doesn't support rescorer name [{other}]"))),
+        }
+    }
+    let Some(inner) = found else { return Err(parsing("missing rescore type")) };
+    let mut rescore = Rescore {
+        window_size,
+        query: QueryKind::MatchAll.into(),
+        query_weight: 1.0,
+        rescore_query_weight: 1.0,
+        mode: RescoreMode::Total,
+    };
+    let mut given = false;
+    for (key, value) in inner {
+        match key.as_str() {
+            "rescore_query" => {
+                rescore.query = parse_query(value)?;
+                given = true;
+            }
+            "query_weight" => rescore.query_weight = float(value)?,
+            "rescore_query_weight" => rescore.rescore_query_weight = float(value)?,
+            "score_mode" => {
+                let mode = required_text(value)?;
+                rescore.mode = match mode.to_ascii_lowercase().as_str() {
+                    "avg" => RescoreMode::Avg,
+                    "max" => RescoreMode::Max,
+                    "min" => RescoreMode::Min,
+                    "total" => RescoreMode::Total,
+                    "multiply" => RescoreMode::Multiply,
+                    _ => return Err(DslError::illegal_argument(format!("illegal score_mode [{mode}]"))),
+                };
+            }
+            _ => return Err(x_content(format!("[query] unknown field [{key}]"))),
+        }
+    }
+    if given { Ok(rescore) } else { Err(DslError::illegal_argument("Required [rescore_query]")) }
+}
+
+fn slice(map: &Map<String, Value>) -> DslResult<Slice> {
+    let (mut field, mut id, mut max) = ("_id".to_owned(), None, None);
+    for (key, value) in map {
+        match key.as_str() {
+            "field" => field = required_text(value)?,
+            "id" => id = Some(int(value)?),
+            "max" => max = Some(int(value)?),
+            _ => return Err(x_content(format!("[slice] unknown field [{key}]"))),
+        }
+    }
+    let (id, max) = (id.unwrap_or(-1), max.unwrap_or(-1));
+    let bad = |reason: &str| failed_field("slice", "max", DslError::illegal_argument(reason));
+    if id < 0 {
+        let reason = DslError::illegal_argument("id must be greater than or equal to 0");
+        return Err(failed_field("slice", "id", reason));
+    }
+    if max <= 1 {
+        return Err(bad("max must be greater than 1"));
+    }
+    if max <= id {
+        return Err(bad("max must be greater than id"));
+    }
+    Ok(Slice { field, id: id as u32, max: max as u32 })
 }
 
 fn search_after(items: &[Value]) -> DslResult<Vec<SortValue>> {

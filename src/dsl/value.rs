@@ -43,7 +43,7 @@ pub(super) fn is_value(value: &Value) -> bool {
 }
 
 /// A scalar as a query carries it; none for null, arrays and objects.
-pub(super) fn scalar(value: &Value) -> Option<Scalar> {
+pub(crate) fn scalar(value: &Value) -> Option<Scalar> {
     match value {
         Value::Bool(b) => Some(Scalar::Bool(*b)),
         Value::Number(n) => Some(if let Some(i) = n.as_i64() {

@@ -126,6 +126,7 @@ pub async fn field_caps(backend: &SharedBackend, mut request: Request) -> ApiRes
                     boost: 1.0,
                     context: None,
                     after: None,
+                    slice: None,
                 })
                 .collect();
             let mut own = SearchBody::default();

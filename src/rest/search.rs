@@ -26,7 +26,7 @@ use crate::coordinate::search::{
     statistics as term_statistics, targets,
 };
 use crate::coordinate::{routing, write};
-use crate::dsl::search::query_param;
+use crate::dsl::search::{Slice, StoredFields, TRACK_TOTAL_HITS_DEFAULT, query_param};
 use crate::dsl::{SearchBody, parse_query, parse_search};
 use crate::error::{ApiError, ApiResult};
 use crate::metadata::resolve::{self, IndicesOptions};
@@ -43,16 +43,10 @@ struct Shape {
     explain: bool,
     /// Sort values were added by us (scroll) and are not shown.
     hide_sort: bool,
-    /// `batched_reduce_size`; 0 = 512.
-    batch: usize,
-}
-
-impl Shape {
-    /// Reductions that merging so many shards in batches takes.
-    fn reduce_phases(&self, shards: usize) -> usize {
-        let batch = if self.batch == 0 { 512 } else { self.batch };
-        if shards <= batch { 1 } else { (shards - batch).div_ceil(batch - 1) + 1 }
-    }
+    /// `stored_fields: _none_`
+    hide_id: bool,
+    /// Shown when not 1; 0 = not counted.
+    reduce_phases: usize,
 }
 
 /// `GET|POST [/{index}]/_search`
@@ -68,50 +62,73 @@ pub async fn search(backend: &SharedBackend, mut request: Request) -> ApiResult<
     if request.param("type").is_some() {
         headers.push(super::http::warning("[types removal] Specifying types in search requests is deprecated."));
     }
-    let out = run_search(backend, &request, &json, start).await?;
+    let prepared = prepare(backend, &request, json).await?;
+    let out = execute(backend, &request, prepared, start).await?;
     Ok(Response { status: 200, content: Content::RawJson(out.into()), headers })
 }
 
-/// A whole search from parameters and body to the bytes of the answer.
-async fn run_search(backend: &SharedBackend, request: &Request, json: &Value, start: u64) -> ApiResult<Vec<u8>> {
-    let looked_up = lookup::resolve(backend, json).await?;
-    let json = looked_up.as_ref().unwrap_or(json);
-    let mut body = parse_search(json)?;
+/// A search that was understood, before anything was asked.
+struct Prepared {
+    json: Value,
+    body: SearchBody,
+    shape: Shape,
+    scroll: Option<i64>,
+    batched_reduce_size: usize,
+}
+
+/// Reads and checks parameters and body.
+async fn prepare(backend: &SharedBackend, request: &Request, json: Value) -> ApiResult<Prepared> {
+    let json = lookup::resolve(backend, &json).await?.unwrap_or(json);
+    let mut body = parse_search(&json)?;
     body.apply_params(|name| request.param(name))?;
     let mut shape = Shape {
         total_as_int: flag(request, "rest_total_hits_as_int", false)?,
         typed_keys: flag(request, "typed_keys", false)?,
         shows_early: body.request.terminate_after.is_some(),
         explain: body.fetch.explain,
+        hide_id: body.stored_fields == StoredFields::None,
         ..Shape::default()
     };
-    if let Some(n) = params::int(request, "batched_reduce_size")? {
-        if n < 2 {
-            return Err(ApiError::illegal_argument("batchedReduceSize must be >= 2"));
-        }
-        shape.batch = n as usize;
-    }
     check_total(
         &mut body,
         shape.total_as_int,
         request.param("track_total_hits").is_some() || json.get("track_total_hits").is_some(),
     )?;
-    if let Some(section) = body.unsupported() {
-        return Err(ApiError::illegal_argument(format!("[{section}] is not supported")));
+    let batched_reduce_size = params::int(request, "batched_reduce_size")?.unwrap_or(512);
+    if batched_reduce_size < 2 {
+        return Err(ApiError::illegal_argument("batchedReduceSize must be >= 2"));
+    }
+    if params::int(request, "pre_filter_shard_size")?.is_some_and(|n| n < 1) {
+        return Err(ApiError::illegal_argument("preFilterShardSize must be >= 1"));
+    }
+    if params::int(request, "max_concurrent_shard_requests")?.is_some_and(|n| n < 1) {
+        return Err(ApiError::illegal_argument("maxConcurrentShardRequests must be >= 1"));
     }
     let scroll = request.param("scroll").map(|t| parse_time(t, "scroll")).transpose()?;
+    check_combination(request, &body, scroll)?;
+    if scroll.is_some() {
+        shape.hide_sort = body.request.sort.is_empty();
+    }
+    Ok(Prepared { json, body, shape, scroll, batched_reduce_size: batched_reduce_size as usize })
+}
+
+/// What cannot be asked together.
+fn check_combination(request: &Request, body: &SearchBody, scroll: Option<i64>) -> ApiResult<()> {
     let mut problems = Vec::new();
     if scroll.is_some() {
+        if body.request.track_total_hits != TrackTotalHits::All
+            && body.request.track_total_hits != TrackTotalHits::Limit(TRACK_TOTAL_HITS_DEFAULT)
+        {
+            problems.push("disabling [track_total_hits] is not allowed in a scroll context".to_owned());
+        }
         if body.from > 0 {
             problems.push("using [from] is not allowed in a scroll context".to_owned());
         }
         if body.size == 0 {
             problems.push("[size] cannot be [0] in a scroll context".to_owned());
         }
-        if body.request.track_total_hits != TrackTotalHits::All
-            && body.request.track_total_hits != TrackTotalHits::Limit(10_000)
-        {
-            problems.push("disabling [track_total_hits] is not allowed in a scroll context".to_owned());
+        if !body.request.rescore.is_empty() {
+            problems.push("using [rescore] is not allowed in a scroll context".to_owned());
         }
         if flag(request, "request_cache", false)? {
             problems.push("[request_cache] cannot be used in a scroll context".to_owned());
@@ -119,20 +136,29 @@ async fn run_search(backend: &SharedBackend, request: &Request, json: &Value, st
         if body.request.search_after.is_some() {
             problems.push("`search_after` cannot be used in a scroll context.".to_owned());
         }
-        if body.pit.is_some() {
-            problems.push("using [point in time] is not allowed in a scroll context".to_owned());
-        }
     }
     if body.pit.is_some() {
+        if scroll.is_some() {
+            problems.push("using [point in time] is not allowed in a scroll context".to_owned());
+        }
         if request.param("index").is_some() {
             problems.push("[indices] cannot be used with point in time".to_owned());
         }
         if request.param("routing").is_some() {
             problems.push("[routing] cannot be used with point in time".to_owned());
         }
+        if request.param("preference").is_some() {
+            problems.push("[preference] cannot be used with point in time".to_owned());
+        }
     }
-    if !problems.is_empty() {
-        return Err(ApiError::validation(&problems));
+    if problems.is_empty() { Ok(()) } else { Err(ApiError::validation(&problems)) }
+}
+
+/// From a search that was understood to the bytes of the answer.
+async fn execute(backend: &SharedBackend, request: &Request, prepared: Prepared, start: u64) -> ApiResult<Vec<u8>> {
+    let Prepared { json, mut body, mut shape, scroll, batched_reduce_size } = prepared;
+    if let Some(section) = body.unsupported() {
+        return Err(ApiError::illegal_argument(format!("[{section}] is not supported")));
     }
     body.request.now_ms = backend.now_ms();
     let state = backend.state();
@@ -154,14 +180,20 @@ async fn run_search(backend: &SharedBackend, request: &Request, json: &Value, st
             (0..list.len()).map(|target| ShardFailure { target, error: limit.clone() }).collect();
         return Err(failed(backend, &list, &failures, "query", "all shards failed"));
     }
+    if body.script_fields.is_some() {
+        return Err(ApiError::illegal_argument("[script_fields] is not supported"));
+    }
+    if let Some(slice) = &body.slice {
+        slice_targets(&mut list, slice);
+    }
+    shape.reduce_phases = reduce_phases(&body, list.len(), batched_reduce_size);
     if let Some(keep_alive) = scroll {
         check_keep_alive(keep_alive)?;
         open_contexts(backend, &mut list, keep_alive).await?;
         keep_alive_ms = Some(keep_alive);
-        shape.hide_sort = body.request.sort.is_empty();
         body.request.track_total_hits = TrackTotalHits::All;
         let scroll = ScrollState {
-            body: json.clone(),
+            body: json,
             query: params_of_scroll(request),
             total_as_int: shape.total_as_int,
             after: vec![None; list.len()],
@@ -193,6 +225,45 @@ async fn run_search(backend: &SharedBackend, request: &Request, json: &Value, st
     check_partial(backend, request, &plan, &outcome)?;
     let extra = body.pit.as_ref().map(|(id, _)| ("pit_id", id.as_str()));
     write_answer(backend, &plan, &outcome, &shape, extra, start)
+}
+
+/// Steps in which the answers of the shards would be merged, with this many at a time.
+fn reduce_phases(body: &SearchBody, shards: usize, batch: usize) -> usize {
+    if body.request.aggs.is_empty() && body.size == 0 {
+        return 1;
+    }
+    let batch = batch.min(shards);
+    let (mut phases, mut waiting, mut merged) = (1, 0, 0);
+    for _ in 0..shards {
+        if waiting + merged >= batch && batch >= 2 {
+            phases += 1;
+            (waiting, merged) = (0, 1);
+        }
+        waiting += 1;
+    }
+    phases
+}
+
+/// Slices are of shards as far as there are enough of them, then of the documents of each.
+fn slice_targets(list: &mut [Target], slice: &Slice) {
+    let part = |id: u32, max: u32| Some(QueryKind::Slice { field: slice.field.clone(), id, max }.into());
+    for target in list {
+        let (shard, shards) = (target.shard, target.index.number_of_shards);
+        target.slice = if shards <= 1 {
+            part(slice.id, slice.max)
+        } else if slice.max >= shards {
+            let slices = slice.max / shards + u32::from(slice.max % shards > shard);
+            match slices {
+                _ if slice.id % shards != shard => Some(QueryKind::MatchNone.into()),
+                1 => None,
+                _ => part(slice.id / shards, slices),
+            }
+        } else if shard % slice.max == slice.id {
+            None
+        } else {
+            Some(QueryKind::MatchNone.into())
+        };
+    }
 }
 
 /// `rest_total_hits_as_int` needs an accurate count.
@@ -251,6 +322,30 @@ fn window_limit(list: &[Target], body: &SearchBody, scroll: bool) -> Option<ApiE
                 )
             }));
         }
+        if let Some(wrong) =
+            body.request.rescore.iter().map(|r| r.window_size).find(|w| *w > number("index.max_rescore_window"))
+        {
+            return Some(ApiError::illegal_argument(format!(
+                "Rescore window [{wrong}] is too large. It must be less than [{}]. This prevents allocating massive heaps for storing the results to be rescored. This limit can be set by changing the [index.max_rescore_window] index level setting.",
+                number("index.max_rescore_window")
+            )));
+        }
+        let most = number("index.max_script_fields");
+        if let Some(Value::Object(scripts)) = &body.script_fields
+            && scripts.len() > most
+        {
+            return Some(ApiError::illegal_argument(format!(
+                "Trying to retrieve too many script_fields. Must be less than or equal to: [{most}] but was [{}]. This limit can be set by changing the [index.max_script_fields] index level setting.",
+                scripts.len()
+            )));
+        }
+        let most = number("index.max_slices_per_scroll");
+        if let Some(slice) = body.slice.as_ref().filter(|s| s.max as usize > most) {
+            return Some(ApiError::illegal_argument(format!(
+                "The number of slices [{}] is too large. It must be less than [{most}]. This limit can be set by changing the [index.max_slices_per_scroll] index level setting.",
+                slice.max
+            )));
+        }
         let most = number("index.max_docvalue_fields_search");
         let count = body.fetch.docvalue_fields.len();
         if count > most {
@@ -307,9 +402,8 @@ fn write_answer(
     if shape.shows_early {
         top.field("terminated_early", &outcome.terminated_early);
     }
-    let phases = shape.reduce_phases(outcome.total_shards - outcome.failures.len());
-    if phases != 1 {
-        top.field("num_reduce_phases", &phases);
+    if shape.reduce_phases > 1 {
+        top.field("num_reduce_phases", &shape.reduce_phases);
     }
     top.field("_shards", &shards_member(backend, plan, outcome));
     write_hits(&mut top, plan, outcome, shape);
@@ -362,7 +456,9 @@ fn write_hits(top: &mut ObjectOut<'_>, plan: &SearchPlan, outcome: &SearchOutcom
         }
         object.field("_index", &target.index.name);
         object.field("_type", "_doc");
-        object.field("_id", &hit.fetched.id);
+        if !shape.hide_id {
+            object.field("_id", &hit.fetched.id);
+        }
         if let Some(version) = &hit.fetched.version {
             object.field("_version", version);
         }
@@ -444,6 +540,7 @@ struct HeldTarget {
     shard: u32,
     context: u64,
     filter: Option<Query>,
+    slice: Option<Query>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -489,6 +586,7 @@ impl HeldTarget {
                 shard: t.shard,
                 context: t.context.unwrap_or(0),
                 filter: t.filter.clone(),
+                slice: t.slice.clone(),
             })
             .collect()
     }
@@ -533,6 +631,7 @@ impl Held {
                     boost: 1.0,
                     context: Some(held.context),
                     after: None,
+                    slice: held.slice.clone(),
                 })
             })
             .collect()
@@ -670,6 +769,7 @@ pub async fn scroll(backend: &SharedBackend, mut request: Request) -> ApiResult<
         total_as_int: flag(&request, "rest_total_hits_as_int", state.total_as_int)?,
         explain: parsed.fetch.explain,
         hide_sort: parsed.request.sort.is_empty(),
+        hide_id: parsed.stored_fields == StoredFields::None,
         ..Shape::default()
     };
     let out = scroll_page(backend, &id, state, list, parsed, shape, keep_alive, start).await?;
@@ -846,7 +946,7 @@ pub async fn msearch(backend: &SharedBackend, mut request: Request) -> ApiResult
     {
         return Err(ApiError::illegal_argument("maxConcurrentSearchRequests must be positive"));
     }
-    let mut searches: Vec<(Request, Value)> = Vec::new();
+    let mut searches: Vec<(Request, Prepared)> = Vec::new();
     let mut at = 0;
     while at < lines.len() {
         let header = &lines[at];
@@ -858,16 +958,10 @@ pub async fn msearch(backend: &SharedBackend, mut request: Request) -> ApiResult
         let own = sub_request(&request, if blank { Value::Null } else { params::parse_json(header)? })?;
         let Some(body) = lines.get(at) else { break };
         at += 1;
-        let body = params::parse_json(body)?;
-        // Refused as a whole before anything runs.
-        if flag(&request, "rest_total_hits_as_int", false)?
-            && let Some(limit) = body.get("track_total_hits").and_then(Value::as_i64).filter(|n| *n >= 0)
-        {
-            return Err(ApiError::illegal_argument(format!(
-                "[rest_total_hits_as_int] cannot be used if the tracking of total hits is not accurate, got {limit}"
-            )));
-        }
-        searches.push((own, body));
+        let json = params::parse_json(body)?;
+        // A search that cannot be understood fails all of them: nothing was asked yet.
+        let prepared = prepare(backend, &own, json).await?;
+        searches.push((own, prepared));
     }
     if searches.is_empty() {
         return Err(ApiError::validation(&["no requests added".to_owned()]));
@@ -875,13 +969,13 @@ pub async fn msearch(backend: &SharedBackend, mut request: Request) -> ApiResult
     let mut out = Vec::new();
     let mut answers: Vec<ApiResult<Vec<u8>>> = Vec::new();
     // A few at a time: each is spread over all shards already.
-    let mut queue = searches.iter();
+    let mut queue = searches.into_iter();
     loop {
         let futures: Vec<LocalFuture<'_, ApiResult<Vec<u8>>>> = queue
             .by_ref()
             .take(8)
-            .map(|(own, body)| {
-                Box::pin(async move { run_search(backend, own, body, backend.monotonic_ns()).await })
+            .map(|(own, prepared)| {
+                Box::pin(async move { execute(backend, &own, prepared, backend.monotonic_ns()).await })
                     as LocalFuture<'_, _>
             })
             .collect();

@@ -173,6 +173,7 @@ fn hidden_fields() -> Vec<Arc<FieldMapping>> {
             search_quote_analyzer: None,
             fielddata: false,
             in_field_names: false,
+            stored: false,
             multi_field_of: None,
             date_format: None,
             ignore_above: u32::MAX,
@@ -368,13 +369,19 @@ impl Compiler<'_> {
                 None => FieldType::Opaque(other.to_owned()),
             },
         };
-        let has_something = spec.terms != TermsOption::None || spec.points || matches!(kind, FieldType::Opaque(_));
+        let has_something = match kind {
+            FieldType::Opaque(_) => true,
+            FieldType::Binary => field.flag("doc_values", false) || field.flag("store", false),
+            FieldType::GeoPoint => indexed,
+            _ => spec.terms != TermsOption::None || spec.points,
+        };
         let in_field_names = has_something && spec.column == ColumnKind::None && !spec.norms;
         let compiled = FieldMapping {
             id,
             path: path.to_owned(),
             kind,
             in_field_names,
+            stored: field.flag("store", false),
             analyzer,
             search_analyzer,
             search_quote_analyzer,

@@ -174,6 +174,8 @@ pub struct FieldMapping {
     pub fielddata: bool,
     /// Whether documents with a value have this path in `_field_names`.
     pub in_field_names: bool,
+    /// `store`: searches may ask for it by `stored_fields`.
+    pub stored: bool,
     /// A multi-field's parent (`title` of `title.raw`).
     pub multi_field_of: Option<FieldId>,
     /// The compiled `format` of a date.

@@ -225,6 +225,24 @@ impl Compiler<'_> {
             QueryKind::Range { field, lower, upper, format, time_zone } => {
                 self.range_query(field, lower.as_ref(), upper.as_ref(), format.as_deref(), time_zone.as_deref(), boost)
             }
+            QueryKind::Slice { field, id, max } => {
+                let text = format!("TermsSliceQuery[field={field}, id={id}, max={max}]");
+                if field == "_id" || field == "_uid" {
+                    return Ok(self.leaf(Leaf::Slice { field: None, id: *id, max: *max }, boost, text));
+                }
+                let mapped = self
+                    .mapping
+                    .field(field)
+                    .ok_or_else(|| Error::illegal_argument(format!("field {field} not found")))?;
+                if mapped.spec.column != crate::segment::ColumnKind::Numbers {
+                    return Err(Error::illegal_argument(format!("cannot load numeric doc values on {field}")));
+                }
+                let field = Some(mapped.path.as_str().into());
+                Ok(self.leaf(Leaf::Slice { field, id: *id, max: *max }, boost, text))
+            }
+            QueryKind::Exists { field } if field == "_source" => {
+                Err(Error::request("query_shard_exception", "The _source field is not searchable"))
+            }
             QueryKind::Exists { field } => Ok(self.exists_query(field, boost)),
             QueryKind::Ids { values } => {
                 Ok(self.leaf(Leaf::Ids { ids: values.clone() }, boost, format!("_id:({})", values.join(" "))))
@@ -516,7 +534,7 @@ impl Compiler<'_> {
 
     pub(crate) fn exists_query(&self, field: &str, boost: f32) -> Weight {
         match field {
-            "_id" | "_index" | "_type" | "_source" | "_seq_no" | "_version" | "_primary_term" => {
+            "_id" | "_index" | "_type" | "_seq_no" | "_version" | "_primary_term" => {
                 return Weight::All { score: boost };
             }
             "_routing" => {

@@ -15,6 +15,7 @@ use crate::search::compile::{Compiled, Compiler};
 use crate::search::filter::{Filter, compile_filter};
 use crate::search::leaf;
 use crate::search::open::Segment;
+use crate::search::rescore::rescore;
 use crate::search::sink::{Count, CountSink, ScoreSink, Sink, TopScores};
 use crate::search::sort::SortPlan;
 use crate::search::weight::Weight;
@@ -129,7 +130,8 @@ pub async fn query<P: Pace>(
     let mut result = QueryResult::default();
     match &order {
         Order::Score { below, with_values } => {
-            let mut top = TopScores::new(request.top);
+            let window = request.rescore.iter().map(|r| r.window_size).max().unwrap_or(0);
+            let mut top = TopScores::new(request.top.max(window));
             if plain && aggs.is_none() && below.is_none() {
                 run.plain(&mut top, pace).await?;
                 run.seen.max_score = top.max;
@@ -145,6 +147,13 @@ pub async fn query<P: Pace>(
                     sort: if *with_values { vec![SortValue::Float(f64::from(hit.score))] } else { Vec::new() },
                 })
                 .collect();
+            for one in &request.rescore {
+                rescore(searcher, mapping, index, one, request.now_ms, &mut result.hits, pace).await?;
+            }
+            if let (Some(best), false) = (result.hits.first(), request.rescore.is_empty()) {
+                run.seen.max_score = best.score;
+                result.hits.truncate(request.top);
+            }
         }
         Order::Keys(plan) => {
             let after = request.search_after.as_ref().map(|v| plan.after(v, request.now_ms)).transpose()?;
@@ -191,6 +200,7 @@ pub async fn count<P: Pace>(
         search_after: None,
         track_total_hits: TrackTotalHits::All,
         track_scores: false,
+        rescore: Vec::new(),
         aggs: Vec::new(),
         ..request.clone()
     };

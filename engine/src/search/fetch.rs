@@ -1,18 +1,20 @@
 //! The fetch phase: what the client sees of each hit.
 
+use std::borrow::Cow;
+
 use serde_json::{Map, Value as Json};
 
 use crate::error::{Error, Result};
-use crate::mapping::encode::Encoded;
 use crate::mapping::{FieldMapping, FieldType, Mapping};
 use crate::pace::Pace;
-use crate::query::{Query, QueryKind, Value};
-use crate::search::automaton::Wildcard;
+use crate::query::{Query, QueryKind};
 use crate::search::compile::{Compiled, compile};
 use crate::search::explain::{explain_compiled, leaves_of};
 use crate::search::leaf::Evaluated;
 use crate::search::open::Segment;
-use crate::search::{DocAddress, FetchRequest, FetchedHit, FieldRequest, IndexContext, Searcher, SourceFilter, TopHit};
+use crate::search::{
+    DocAddress, FetchRequest, FetchedHit, FieldRequest, IndexContext, Searcher, TopHit, source_filter,
+};
 use crate::segment::ColumnKind;
 use crate::segment::reader::{SegmentReader, SourceCache};
 
@@ -57,6 +59,12 @@ pub async fn fetch<P: Pace>(
     hits: &[TopHit],
     pace: &P,
 ) -> Result<Vec<FetchedHit>> {
+    if !request.fields.is_empty() && !mapping.source_enabled() {
+        return Err(Error::illegal_argument(format!(
+            "Unable to retrieve the requested [fields] since _source is disabled in the mappings for index [{}]",
+            index.index
+        )));
+    }
     let segments = searcher.segments.len();
     let mut explained = match (&request.query, request.explain) {
         (Some(query), true) => Some(OnSegments::new(compile(query, mapping, index, searcher, now_ms, true)?, segments)),
@@ -87,17 +95,22 @@ pub async fn fetch<P: Pace>(
             ..FetchedHit::default()
         };
         let mut source = Vec::new();
-        if mapping.source_enabled() && (!request.source.disabled || !request.fields.is_empty()) {
+        let wants_source = !request.source.disabled || !request.fields.is_empty() || !request.stored_fields.is_empty();
+        if mapping.source_enabled() && wants_source {
             reader.source(doc.doc, &mut caches[ordinal], &mut source)?;
         }
         let mut fields = Map::new();
         doc_values(mapping, reader, doc, &request.docvalue_fields, &mut fields)?;
-        source_fields(mapping, &source, &request.fields, now_ms, &mut fields)?;
+        source_fields(mapping, &source, &request.fields, &mut fields)?;
+        stored_fields(mapping, &source, &request.stored_fields, &mut fields)?;
         if !fields.is_empty() {
             fetched.fields = Some(fields);
         }
         if mapping.source_enabled() && !request.source.disabled {
-            fetched.source = Some(filter_source(source, &request.source)?);
+            fetched.source = Some(match source_filter::filter(&source, &request.source)? {
+                Cow::Borrowed(_) => source,
+                Cow::Owned(part) => part,
+            });
         }
         fetched.version = request.version.then(|| reader.version(doc.doc));
         fetched.seq_no = request.seq_no_primary_term.then(|| (reader.seq_no(doc.doc), reader.primary_term(doc.doc)));
@@ -188,8 +201,11 @@ fn doc_values(
                 ColumnKind::None if pattern => {}
                 ColumnKind::None => return Err(crate::search::sort::no_column(&request.field, field)),
             }
-            if !values.is_empty() {
-                out.insert(path.to_owned(), Json::Array(values));
+            // A field asked for twice, in two formats, gives all of them.
+            match out.get_mut(path) {
+                Some(Json::Array(known)) => known.extend(values),
+                _ if values.is_empty() => {}
+                _ => drop(out.insert(path.to_owned(), Json::Array(values))),
             }
         }
     }
@@ -200,7 +216,6 @@ fn source_fields(
     mapping: &Mapping,
     source: &[u8],
     requests: &[FieldRequest],
-    now_ms: i64,
     out: &mut Map<String, Json>,
 ) -> Result<()> {
     if requests.is_empty() || source.is_empty() {
@@ -210,120 +225,95 @@ fn source_fields(
         .map_err(|e| Error::illegal_argument(format!("stored _source is not JSON: {e}")))?;
     for request in requests {
         for (path, field) in mapping.matching_paths(&request.field) {
-            // A multi-field has the values of its parent.
-            let from = field.multi_field_of.map_or(path, |parent| mapping.by_id(parent).path.as_str());
-            let from =
-                if from == path && mapping.field(path).is_some_and(|f| f.path != path) { &field.path } else { from };
-            let mut found = Vec::new();
-            values_at(&source, from, &mut found);
-            let mut values = Vec::new();
-            for value in found {
-                if let Some(value) = render(field, value, request.format.as_deref(), now_ms)? {
-                    values.push(value);
+            if !request.field.contains('*') {
+                check_format(field, request)?;
+            }
+            insert_source_values(mapping, &source, path, field, request.format.as_deref(), out)?;
+        }
+    }
+    Ok(())
+}
+
+/// The values that a field has in a document, as the mapping reads them; what it does not take is left out.
+fn insert_source_values(
+    mapping: &Mapping,
+    source: &Json,
+    path: &str,
+    field: &FieldMapping,
+    format: Option<&str>,
+    out: &mut Map<String, Json>,
+) -> Result<()> {
+    // A multi-field has the values of its parent.
+    let from = field.multi_field_of.map_or(path, |parent| mapping.by_id(parent).path.as_str());
+    let from = if from == path && mapping.field(path).is_some_and(|f| f.path != path) { &field.path } else { from };
+    let whole = matches!(field.kind, FieldType::GeoPoint | FieldType::Opaque(_));
+    let mut found = Vec::new();
+    values_at(source, from, whole, &mut found);
+    let mut values = Vec::new();
+    for value in found {
+        values.extend(field.render_source(value, format)?);
+    }
+    if !values.is_empty() {
+        out.insert(path.to_owned(), Json::Array(values));
+    }
+    Ok(())
+}
+
+/// All values at a path; objects may be written nested or with dots in their names. `whole`: an object, or an array
+/// of numbers, is one value.
+fn values_at<'a>(json: &'a Json, path: &str, whole: bool, out: &mut Vec<&'a Json>) {
+    match json {
+        Json::Array(items) if whole && path.is_empty() && items.first().is_some_and(Json::is_number) => out.push(json),
+        Json::Array(items) => items.iter().for_each(|item| values_at(item, path, whole, out)),
+        Json::Object(map) if !path.is_empty() => {
+            if let Some(value) = map.get(path) {
+                values_at(value, "", whole, out);
+            }
+            for (i, _) in path.match_indices('.') {
+                if let Some(value) = map.get(&path[..i]) {
+                    values_at(value, &path[i + 1..], whole, out);
                 }
             }
-            if !values.is_empty() {
-                out.insert(path.to_owned(), Json::Array(values));
+        }
+        Json::Object(_) if !whole => {}
+        value if path.is_empty() => out.push(value),
+        _ => {}
+    }
+}
+
+/// A date or place can be written in several ways, other values in one.
+fn check_format(field: &FieldMapping, request: &FieldRequest) -> Result<()> {
+    let formats = matches!(field.kind, FieldType::Date | FieldType::DateNanos | FieldType::GeoPoint);
+    if request.format.is_some() && !formats {
+        return Err(Error::illegal_argument(format!(
+            "Field [{}] of type [{}] doesn't support formats.",
+            request.field, field.type_name
+        )));
+    }
+    Ok(())
+}
+
+/// Fields that the mapping stores (`"store": true`), from `_source`.
+fn stored_fields(mapping: &Mapping, source: &[u8], wanted: &[String], out: &mut Map<String, Json>) -> Result<()> {
+    if wanted.is_empty() || source.is_empty() {
+        return Ok(());
+    }
+    let source: Json = serde_json::from_slice(source)
+        .map_err(|e| Error::illegal_argument(format!("stored _source is not JSON: {e}")))?;
+    for pattern in wanted {
+        for (path, field) in mapping.matching_paths(pattern) {
+            if field.stored {
+                insert_source_values(mapping, &source, path, field, None, out)?;
             }
         }
     }
     Ok(())
 }
 
-/// All scalars at a path; objects may be written nested or with dots in their names.
-fn values_at<'a>(json: &'a Json, path: &str, out: &mut Vec<&'a Json>) {
-    match json {
-        Json::Array(items) => items.iter().for_each(|item| values_at(item, path, out)),
-        Json::Object(map) if !path.is_empty() => {
-            if let Some(value) = map.get(path) {
-                values_at(value, "", out);
-            }
-            for (i, _) in path.match_indices('.') {
-                if let Some(value) = map.get(&path[..i]) {
-                    values_at(value, &path[i + 1..], out);
-                }
-            }
-        }
-        Json::Null => {}
-        value if path.is_empty() => out.push(value),
-        _ => {}
-    }
-}
-
-/// A value of `_source` as the mapping reads it; none where the mapping does not take it.
-fn render(field: &FieldMapping, value: &Json, format: Option<&str>, now_ms: i64) -> Result<Option<Json>> {
-    if matches!(
-        field.kind,
-        FieldType::Text | FieldType::Keyword | FieldType::Binary | FieldType::GeoPoint | FieldType::Opaque(_)
-    ) {
-        return Ok(Some(match value {
-            Json::Number(_) | Json::Bool(_) if matches!(field.kind, FieldType::Text | FieldType::Keyword) => {
-                Json::String(value.to_string())
-            }
-            value => value.clone(),
-        }));
-    }
-    let scalar = match value {
-        Json::Bool(b) => Value::Bool(*b),
-        Json::String(s) => Value::String(s.clone()),
-        Json::Number(n) => match (n.as_i64(), n.as_u64(), n.as_f64()) {
-            (Some(i), _, _) => Value::Int(i),
-            (_, Some(u), _) => Value::UInt(u),
-            (_, _, Some(f)) => Value::Float(f),
-            _ => return Ok(None),
-        },
-        _ => return Ok(None),
-    };
-    Ok(match field.encode_term(&scalar, now_ms) {
-        Ok(Encoded::Number(n)) => Some(field.render_number(n, format)?),
-        Ok(Encoded::Numbers(range)) => Some(field.render_number(*range.start(), format)?),
-        Ok(Encoded::Term(term)) => Some(field.render_term(&term)),
-        Ok(Encoded::Terms(_) | Encoded::Nothing) | Err(_) => None,
-    })
-}
-
-/// The parts of `_source` asked for.
-fn filter_source(source: Vec<u8>, filter: &SourceFilter) -> Result<Vec<u8>> {
-    if filter.includes.is_empty() && filter.excludes.is_empty() {
-        return Ok(source);
-    }
-    let json: Json = serde_json::from_slice(&source)
-        .map_err(|e| Error::illegal_argument(format!("stored _source is not JSON: {e}")))?;
-    let patterns = |list: &[String]| list.iter().map(|p| Wildcard::new(p, false)).collect::<Vec<_>>();
-    let (includes, excludes) = (patterns(&filter.includes), patterns(&filter.excludes));
-    let kept = keep(json, "", includes.is_empty(), &includes, &excludes).unwrap_or_else(|| Json::Object(Map::new()));
-    serde_json::to_vec(&kept).map_err(|e| Error::illegal_argument(e.to_string()))
-}
-
-/// What of `json` at `path` is asked for; `included` if all of it is but what is excluded. As deep as the JSON parser goes.
-fn keep(json: Json, path: &str, included: bool, includes: &[Wildcard], excludes: &[Wildcard]) -> Option<Json> {
-    match json {
-        Json::Object(map) => {
-            let mut out = Map::new();
-            for (name, value) in map {
-                let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
-                if excludes.iter().any(|p| p.matches(&path)) {
-                    continue;
-                }
-                let included = included || includes.iter().any(|p| p.matches(&path));
-                if let Some(value) = keep(value, &path, included, includes, excludes) {
-                    out.insert(name, value);
-                }
-            }
-            (included || !out.is_empty()).then_some(Json::Object(out))
-        }
-        Json::Array(items) => {
-            let out: Vec<Json> =
-                items.into_iter().filter_map(|item| keep(item, path, included, includes, excludes)).collect();
-            (included || !out.is_empty()).then_some(Json::Array(out))
-        }
-        scalar => included.then_some(scalar),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::search::SourceFilter;
 
     #[test]
     fn source_is_filtered_by_paths() {
@@ -338,8 +328,8 @@ mod tests {
         ] {
             let strings = |list: &[&str]| list.iter().map(|s| (*s).to_owned()).collect();
             let filter = SourceFilter { disabled: false, includes: strings(includes), excludes: strings(excludes) };
-            let got = filter_source(source.to_vec(), &filter).unwrap();
-            assert_eq!(String::from_utf8(got).unwrap(), expected, "{includes:?} {excludes:?}");
+            let got = source_filter::filter(source, &filter).unwrap();
+            assert_eq!(String::from_utf8(got.into_owned()).unwrap(), expected, "{includes:?} {excludes:?}");
         }
     }
 }

@@ -224,8 +224,45 @@ async fn evaluate_leaf<P: Pace>(leaf: &Leaf, reader: &SegmentReader, lead: u64, 
                 }
             }
         }
+        Leaf::Slice { field: None, id, max } => {
+            for doc in 0..doc_count {
+                if u64::from(doc).is_multiple_of(POSTINGS_PER_TURN / 8) {
+                    pace.yield_if_needed().await;
+                }
+                if slice_of(reader.id(doc).as_bytes(), *max) == *id {
+                    gather.add(doc);
+                }
+            }
+        }
+        Leaf::Slice { field: Some(name), id, max } => {
+            let column = reader.field(name).and_then(FieldReader::numbers);
+            let mut values = Vec::new();
+            for doc in 0..doc_count {
+                if u64::from(doc).is_multiple_of(POSTINGS_PER_TURN / 8) {
+                    pace.yield_if_needed().await;
+                }
+                values.clear();
+                if let Some(column) = column {
+                    column.values(doc, &mut values);
+                }
+                // Documents without a value are in the first slice, so that the slices together are everything.
+                let slice = values.first().map_or(0, |v| slice_of(&v.to_be_bytes(), *max));
+                if slice == *id {
+                    gather.add(doc);
+                }
+            }
+        }
     }
     Ok(gather.finish())
+}
+
+/// Which of `max` slices a key is in: the same on every shard and for every request.
+fn slice_of(key: &[u8], max: u32) -> u32 {
+    // FNV-1a, with its bits mixed: modulo a small number, its low bits alone would be poor.
+    let mut hash = key.iter().fold(0xcbf2_9ce4_8422_2325u64, |h, &b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
+    hash ^= hash >> 32;
+    hash = hash.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    ((hash >> 32) % u64::from(max.max(1))) as u32
 }
 
 fn inverted<'a>(reader: &'a SegmentReader, field: &str) -> Option<&'a InvertedIndex> {

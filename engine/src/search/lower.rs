@@ -157,12 +157,21 @@ impl Compiler<'_> {
                     case_insensitive: false,
                 })?
             }
-            Leaf::Regexp(pattern) => self.each_field(fields, lowering, |field, analyzer| QueryKind::Regexp {
-                field,
-                value: fold(analyzer, pattern),
-                case_insensitive: false,
-                max_determinized_states: REGEXP_STATES,
-            })?,
+            Leaf::Regexp(pattern) => {
+                // Said here, because a field that refuses a pattern may be left out, and this is not the field's fault.
+                let (length, max) = (pattern.chars().count(), self.index.max_regex_length);
+                if length > max {
+                    return Err(Error::illegal_argument(format!(
+                        "The length of regex [{length}] used in the [query_string] has exceeded the allowed maximum of [{max}]. This maximum can be set by changing the [index.max_regex_length] index level setting."
+                    )));
+                }
+                self.each_field(fields, lowering, |field, analyzer| QueryKind::Regexp {
+                    field,
+                    value: fold(analyzer, pattern),
+                    case_insensitive: false,
+                    max_determinized_states: REGEXP_STATES,
+                })?
+            }
             Leaf::Range(lower, upper) => {
                 let bound = |end: &Option<(String, bool)>| {
                     end.as_ref()

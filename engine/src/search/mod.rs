@@ -20,6 +20,7 @@ mod open;
 mod phrase;
 pub mod query_string;
 pub mod regexp;
+mod rescore;
 pub mod simple_query_string;
 mod sink;
 mod sort;
@@ -211,6 +212,8 @@ pub struct SearchRequest {
     pub track_total_hits: TrackTotalHits,
     /// Compute scores although sorting by fields.
     pub track_scores: bool,
+    /// Queries that change the scores of the best hits, one after the other.
+    pub rescore: Vec<Rescore>,
     /// Drop hits scoring less.
     pub min_score: Option<f32>,
     /// Stop after this many matching documents.
@@ -221,6 +224,32 @@ pub struct SearchRequest {
     pub now_ms: i64,
     /// Statistics of all shards to score by; none = the shard's own.
     pub statistics: Option<statistics::Statistics>,
+}
+
+/// A query that changes the scores of the best hits.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Rescore {
+    /// How many of the best hits of each shard (10).
+    pub window_size: usize,
+    /// What is scored.
+    pub query: Query,
+    /// Factor of the score so far.
+    pub query_weight: f32,
+    /// Factor of the new score.
+    pub rescore_query_weight: f32,
+    /// How the two become one, where both are there.
+    pub mode: RescoreMode,
+}
+
+/// How two scores become one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub enum RescoreMode {
+    Avg,
+    Max,
+    Min,
+    Total,
+    Multiply,
 }
 
 /// A hit of the query phase.
@@ -282,6 +311,8 @@ pub struct FetchRequest {
     pub docvalue_fields: Vec<FieldRequest>,
     /// From `_source`, formatted by the mapping.
     pub fields: Vec<FieldRequest>,
+    /// Fields that the mapping stores; may have patterns.
+    pub stored_fields: Vec<String>,
     /// `version: true`.
     pub version: bool,
     /// `seq_no_primary_term: true`.

@@ -106,6 +106,8 @@ pub(crate) enum Leaf {
     Routing { values: Option<Vec<String>> },
     /// `_seq_no` in the range.
     SeqNo { range: RangeInclusive<i64> },
+    /// Documents whose `_id` (no field), or value, hashes to `id` modulo `max`.
+    Slice { field: Option<Arc<str>>, id: u32, max: u32 },
 }
 
 /// An automaton over terms.

@@ -170,7 +170,15 @@ async fn copy(backend: &SharedBackend, source: &Arc<IndexMetadata>, target: &str
         ));
     }
     let list = (0..source.number_of_shards)
-        .map(|shard| Target { index: source.clone(), shard, filter: None, boost: 1.0, context: None, after: None })
+        .map(|shard| Target {
+            index: source.clone(),
+            shard,
+            filter: None,
+            boost: 1.0,
+            context: None,
+            after: None,
+            slice: None,
+        })
         .collect();
     let mut walk = Walk::open(backend, list, SearchBody::default(), 1000).await?;
     let options = WriteOptions { timeout_ms: 60_000, ..WriteOptions::default() };
