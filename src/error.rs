@@ -143,7 +143,14 @@ impl From<Error> for ApiError {
             Error::VersionConflict { .. } => ApiError::new(409, "version_conflict_engine_exception", text),
             Error::Parse(p) => p.into(),
             Error::Request { kind, reason } => {
-                ApiError::new(if kind == "too_many_buckets_exception" { 503 } else { 400 }, kind, reason)
+                let status = match kind {
+                    "too_many_buckets_exception" => 503,
+                    "aggregation_execution_exception"
+                    | "aggregation_initialization_exception"
+                    | "invalid_aggregation_path_exception" => 500,
+                    _ => 400,
+                };
+                ApiError::new(status, kind, reason)
             }
             Error::Rejected { reason } => {
                 ApiError::new(429, "es_rejected_execution_exception", reason).header("Retry-After", "1")

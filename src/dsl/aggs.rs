@@ -11,20 +11,23 @@ use serde_json::{Map, Value};
 
 use super::query::parse_query;
 use super::{DslError, DslResult};
+use super::{composite, pipeline};
 
 /// Reads `{"name": {"type": {...}, "aggs": {...}, "meta": {...}}, ...}`.
 ///
 /// # Errors
 /// What is wrong with it, in Elasticsearch's words.
 pub fn parse_aggs(json: &Value) -> Result<Vec<AggRequest>, DslError> {
-    level(json, 0)
+    let requests = level(json, 0)?;
+    pipeline::check_places(&requests, None)?;
+    Ok(requests)
 }
 
-fn parsing(reason: impl Into<String>) -> DslError {
+pub(super) fn parsing(reason: impl Into<String>) -> DslError {
     DslError::new(400, "parsing_exception", reason)
 }
 
-fn bad(reason: impl Into<String>) -> DslError {
+pub(super) fn bad(reason: impl Into<String>) -> DslError {
     DslError::illegal_argument(reason)
 }
 
@@ -74,6 +77,7 @@ fn one(name: &str, body: &Value, depth: usize) -> DslResult<AggRequest> {
     let Some((_, kind)) = kind else {
         return Err(parsing(format!("Missing definition for aggregation [{name}]")));
     };
+    pipeline::check_places(&subs, Some(&kind))?;
     Ok(AggRequest { name: name.to_owned(), kind, subs, meta })
 }
 
@@ -89,21 +93,21 @@ fn token(value: &Value) -> &'static str {
 }
 
 /// The parameters of one aggregation. What nobody asks for is refused at the end.
-struct Params<'a> {
-    name: &'a str,
-    kind: &'a str,
-    map: &'a Map<String, Value>,
-    known: Vec<&'static str>,
+pub(super) struct Params<'a> {
+    pub name: &'a str,
+    pub kind: &'a str,
+    pub map: &'a Map<String, Value>,
+    pub known: Vec<&'static str>,
 }
 
 impl<'a> Params<'a> {
     /// A parameter; null is as good as none.
-    fn get(&mut self, key: &'static str) -> Option<&'a Value> {
+    pub fn get(&mut self, key: &'static str) -> Option<&'a Value> {
         self.known.push(key);
         self.map.get(key).filter(|v| !v.is_null())
     }
 
-    fn wrong(&self, key: &str, value: &Value) -> DslError {
+    pub fn wrong(&self, key: &str, value: &Value) -> DslError {
         DslError::new(
             400,
             "x_content_parse_exception",
@@ -111,14 +115,14 @@ impl<'a> Params<'a> {
         )
     }
 
-    fn scalar(&mut self, key: &'static str) -> DslResult<Option<Scalar>> {
+    pub fn scalar(&mut self, key: &'static str) -> DslResult<Option<Scalar>> {
         match self.get(key) {
             None => Ok(None),
             Some(value) => scalar(value).map(Some).ok_or_else(|| self.wrong(key, value)),
         }
     }
 
-    fn text(&mut self, key: &'static str) -> DslResult<Option<String>> {
+    pub fn text(&mut self, key: &'static str) -> DslResult<Option<String>> {
         match self.get(key) {
             None => Ok(None),
             Some(Value::String(s)) => Ok(Some(s.clone())),
@@ -127,18 +131,18 @@ impl<'a> Params<'a> {
         }
     }
 
-    fn number(&mut self, key: &'static str) -> DslResult<Option<f64>> {
+    pub fn number(&mut self, key: &'static str) -> DslResult<Option<f64>> {
         match self.get(key) {
             None => Ok(None),
             Some(value) => number(value).map(Some).ok_or_else(|| self.wrong(key, value)),
         }
     }
 
-    fn whole(&mut self, key: &'static str) -> DslResult<Option<i64>> {
+    pub fn whole(&mut self, key: &'static str) -> DslResult<Option<i64>> {
         Ok(self.number(key)?.map(|n| n as i64))
     }
 
-    fn flag(&mut self, key: &'static str) -> DslResult<Option<bool>> {
+    pub fn flag(&mut self, key: &'static str) -> DslResult<Option<bool>> {
         match self.get(key) {
             None => Ok(None),
             Some(Value::Bool(b)) => Ok(Some(*b)),
@@ -147,7 +151,7 @@ impl<'a> Params<'a> {
         }
     }
 
-    fn list(&mut self, key: &'static str) -> DslResult<Option<&'a Vec<Value>>> {
+    pub fn list(&mut self, key: &'static str) -> DslResult<Option<&'a Vec<Value>>> {
         match self.get(key) {
             None => Ok(None),
             Some(Value::Array(list)) => Ok(Some(list)),
@@ -156,7 +160,7 @@ impl<'a> Params<'a> {
     }
 
     /// Where values come from.
-    fn source(&mut self) -> DslResult<ValuesSource> {
+    pub fn source(&mut self) -> DslResult<ValuesSource> {
         if self.get("script").is_some() {
             return Err(bad(format!("scripts are not supported in aggregation [{}]", self.name)));
         }
@@ -172,7 +176,7 @@ impl<'a> Params<'a> {
         })
     }
 
-    fn min_doc_count(&mut self, default: u64) -> DslResult<u64> {
+    pub fn min_doc_count(&mut self, default: u64) -> DslResult<u64> {
         match self.whole("min_doc_count")? {
             None => Ok(default),
             Some(n) => u64::try_from(n).map_err(|_| {
@@ -182,7 +186,7 @@ impl<'a> Params<'a> {
     }
 
     /// Fails on parameters that nobody asked for.
-    fn finish(self) -> DslResult<()> {
+    pub fn finish(self) -> DslResult<()> {
         match self.map.keys().find(|k| !self.known.iter().any(|known| known == k)) {
             None => Ok(()),
             Some(key) => {
@@ -192,7 +196,7 @@ impl<'a> Params<'a> {
     }
 }
 
-fn scalar(value: &Value) -> Option<Scalar> {
+pub(super) fn scalar(value: &Value) -> Option<Scalar> {
     Some(match value {
         Value::Bool(b) => Scalar::Bool(*b),
         Value::String(s) => Scalar::String(s.clone()),
@@ -205,7 +209,7 @@ fn scalar(value: &Value) -> Option<Scalar> {
     })
 }
 
-fn number(value: &Value) -> Option<f64> {
+pub(super) fn number(value: &Value) -> Option<f64> {
     match value {
         Value::Number(n) => n.as_f64(),
         Value::String(s) => s.trim().parse().ok(),
@@ -269,6 +273,8 @@ fn parse_kind(name: &str, kind: &str, map: &Map<String, Value>) -> DslResult<Agg
             Ok(AggKind::MedianAbsoluteDeviation { source: p.source()?, compression })
         }
         "terms" => terms(&mut p),
+        "rare_terms" => rare_terms(&mut p),
+        "composite" => composite::parse(&mut p),
         "filters" => filters(&mut p),
         "missing" => Ok(AggKind::Missing { source: p.source()? }),
         "global" => Ok(AggKind::Global),
@@ -276,17 +282,16 @@ fn parse_kind(name: &str, kind: &str, map: &Map<String, Value>) -> DslResult<Agg
         "ip_range" => ip_ranges(&mut p),
         "histogram" => histogram(&mut p),
         "date_histogram" => date_histogram(&mut p),
-        _ => {
-            let mut error = parsing(format!("Unknown aggregation type [{kind}]"));
-            error.root_causes = Vec::new();
-            return Err(error);
-        }
+        _ => pipeline::parse(&mut p)?.ok_or_else(|| parsing(format!("Unknown aggregation type [{kind}]"))),
     }?;
     p.finish()?;
     Ok(parsed)
 }
 
-fn numbers(p: &mut Params<'_>, key: &'static str) -> DslResult<Option<Vec<f64>>> {
+pub(super) fn numbers(p: &mut Params<'_>, key: &'static str) -> DslResult<Option<Vec<f64>>> {
+    if let Some(null @ Value::Null) = p.map.get(key) {
+        return Err(p.wrong(key, null));
+    }
     let Some(list) = p.list(key)? else { return Ok(None) };
     let mut values: Vec<f64> =
         list.iter().map(|v| number(v).ok_or_else(|| p.wrong(key, v))).collect::<DslResult<_>>()?;
@@ -294,15 +299,26 @@ fn numbers(p: &mut Params<'_>, key: &'static str) -> DslResult<Option<Vec<f64>>>
     Ok(Some(values))
 }
 
+/// An option of a percentile method; null is no number.
+fn method_number(p: &Params<'_>, options: &Value, key: &str, default: f64) -> DslResult<f64> {
+    match options.get(key) {
+        None => Ok(default),
+        Some(value) => number(value).ok_or_else(|| p.wrong(key, value)),
+    }
+}
+
 fn method(p: &mut Params<'_>) -> DslResult<PercentileMethod> {
     if let Some(hdr) = p.get("hdr") {
-        let digits = hdr.get("number_of_significant_value_digits").and_then(number).unwrap_or(3.0);
+        let digits = method_number(p, hdr, "number_of_significant_value_digits", 3.0)?;
         if !(0.0..=5.0).contains(&digits) {
             return Err(bad("[numberOfSignificantValueDigits] must be between 0 and 5"));
         }
         return Ok(PercentileMethod::Hdr { digits: digits as u8 });
     }
-    let compression = p.get("tdigest").and_then(|t| t.get("compression")).and_then(number).unwrap_or(100.0);
+    let compression = match p.get("tdigest") {
+        None => 100.0,
+        Some(options) => method_number(p, options, "compression", 100.0)?,
+    };
     if compression < 0.0 {
         return Err(bad(format!("[compression] must be greater than or equal to 0. Found [{compression:?}]")));
     }
@@ -374,12 +390,35 @@ fn terms(p: &mut Params<'_>) -> DslResult<AggKind> {
         include: term_set(p, "include")?,
         exclude: term_set(p, "exclude")?,
         show_term_doc_count_error: p.flag("show_term_doc_count_error")?.unwrap_or(false),
+        rare: None,
         source: p.source()?,
     };
     // How to compute is the engine's business.
     p.get("execution_hint");
     p.get("collect_mode");
     Ok(AggKind::Terms(request))
+}
+
+fn rare_terms(p: &mut Params<'_>) -> DslResult<AggKind> {
+    let most = p.whole("max_doc_count")?.unwrap_or(1);
+    if most <= 0 {
+        return Err(bad(format!("[max_doc_count] must be greater than 0. Found [{most}] in [{}]", p.name)));
+    }
+    if most > 100 {
+        return Err(bad(format!("[max_doc_count] must be smaller than 100in [{}]", p.name)));
+    }
+    let precision = p.number("precision")?.unwrap_or(0.001);
+    if precision < 0.00001 {
+        return Err(bad("[precision] must be greater than 0.00001"));
+    }
+    Ok(AggKind::Terms(TermsRequest {
+        size: usize::MAX,
+        order: vec![BucketOrder { by: OrderBy::Count, ascending: true }],
+        include: term_set(p, "include")?,
+        exclude: term_set(p, "exclude")?,
+        rare: Some(most as u64),
+        ..TermsRequest::new(p.source()?)
+    }))
 }
 
 fn term_set(p: &mut Params<'_>, key: &'static str) -> DslResult<Option<TermSet>> {
@@ -537,17 +576,7 @@ fn histogram(p: &mut Params<'_>) -> DslResult<AggKind> {
 
 fn date_histogram(p: &mut Params<'_>) -> DslResult<AggKind> {
     let interval = date_interval(p)?;
-    let offset_ms = match p.get("offset") {
-        None => 0,
-        Some(Value::String(text)) => {
-            let (sign, rest) = match text.strip_prefix('-') {
-                Some(rest) => (-1, rest),
-                None => (1, text.strip_prefix('+').unwrap_or(text)),
-            };
-            sign * fixed_ms(rest, "offset")?
-        }
-        Some(value) => number(value).ok_or_else(|| p.wrong("offset", value))? as i64,
-    };
+    let offset_ms = offset_ms(p)?;
     Ok(AggKind::DateHistogram(DateHistogramRequest {
         interval,
         offset_ms,
@@ -560,7 +589,42 @@ fn date_histogram(p: &mut Params<'_>) -> DslResult<AggKind> {
     }))
 }
 
-fn date_interval(p: &mut Params<'_>) -> DslResult<DateInterval> {
+/// How much later than usual buckets of time begin.
+pub(super) fn offset_ms(p: &mut Params<'_>) -> DslResult<i64> {
+    Ok(match p.get("offset") {
+        None => 0,
+        Some(Value::String(text)) => {
+            let (sign, rest) = match text.strip_prefix('-') {
+                Some(rest) => (-1, rest),
+                None => (1, text.strip_prefix('+').unwrap_or(text)),
+            };
+            sign * fixed_ms(rest, "offset")?
+        }
+        Some(value) => number(value).ok_or_else(|| p.wrong("offset", value))? as i64,
+    })
+}
+
+/// A unit of time, by name or as so much time.
+pub(super) fn date_unit_ms(text: &str) -> DslResult<i64> {
+    const DAY: i64 = 86_400_000;
+    Ok(match calendar_unit(text) {
+        Some(CalendarUnit::Second) => 1000,
+        Some(CalendarUnit::Minute) => 60_000,
+        Some(CalendarUnit::Hour) => 3_600_000,
+        Some(CalendarUnit::Day) => DAY,
+        Some(CalendarUnit::Week) => 7 * DAY,
+        // As long as they are on average.
+        Some(CalendarUnit::Month) => 2_629_746_000,
+        Some(CalendarUnit::Quarter) => 7_889_238_000,
+        Some(CalendarUnit::Year) => 31_556_952_000,
+        None => match fixed_ms(text, "unit")? {
+            0 => return Err(bad("[unit] must be above 0")),
+            ms => ms,
+        },
+    })
+}
+
+pub(super) fn date_interval(p: &mut Params<'_>) -> DslResult<DateInterval> {
     let (calendar, fixed, legacy) = (p.text("calendar_interval")?, p.text("fixed_interval")?, p.text("interval")?);
     match (calendar, fixed, legacy) {
         (Some(text), None, None) => calendar_unit(&text)

@@ -4,6 +4,8 @@
 //! unfiltered hits. Recursion is bounded, so no body can exhaust a stack.
 
 pub mod aggs;
+mod composite;
+mod pipeline;
 pub mod query;
 pub mod search;
 pub mod sort;

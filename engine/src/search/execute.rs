@@ -81,7 +81,7 @@ pub async fn query<P: Pace>(
     pace: &P,
 ) -> Result<QueryResult> {
     let order = Order::new(request, mapping)?;
-    let context = AggContext { now_ms: request.now_ms, bytes_max: index.agg_bytes_max };
+    let context = AggContext { index: index.index.clone(), now_ms: request.now_ms, bytes_max: index.agg_bytes_max };
     let mut aggs = match &request.aggs[..] {
         [] => None,
         aggs => Some(AggCollector::new(aggs, mapping, context)?),

@@ -78,6 +78,7 @@ pub(crate) fn request(query: Query, top: usize) -> SearchRequest {
         search_after: None,
         track_total_hits: TrackTotalHits::All,
         track_scores: false,
+        rescore: Vec::new(),
         min_score: None,
         terminate_after: None,
         aggs: Vec::new(),

@@ -29,11 +29,11 @@ pub struct DateFormat {
 enum Alternative {
     EpochMillis,
     EpochSecond,
-    /// `date_optional_time` and its kin, by hand: it is what nearly every date uses. Printed with `fraction_min`
-    /// digits or as many as there are.
+    /// `date_optional_time` and its kin, by hand: it is what nearly every date uses. Printed with three
+    /// digits of a fraction, or as many as there are up to `fraction_max`.
     Iso {
         strict: bool,
-        fraction_min: u8,
+        fraction_max: u8,
     },
     Pattern(Pattern),
 }
@@ -59,13 +59,13 @@ impl DateFormat {
                 "epoch_millis" => Alternative::EpochMillis,
                 "epoch_second" => Alternative::EpochSecond,
                 "strict_date_optional_time" | "strictDateOptionalTime" => {
-                    Alternative::Iso { strict: true, fraction_min: 3 }
+                    Alternative::Iso { strict: true, fraction_max: 3 }
                 }
                 "strict_date_optional_time_nanos" | "strictDateOptionalTimeNanos" => {
-                    Alternative::Iso { strict: true, fraction_min: 9 }
+                    Alternative::Iso { strict: true, fraction_max: 9 }
                 }
-                "iso8601" => Alternative::Iso { strict: true, fraction_min: 3 },
-                "date_optional_time" | "dateOptionalTime" => Alternative::Iso { strict: false, fraction_min: 3 },
+                "iso8601" => Alternative::Iso { strict: true, fraction_max: 3 },
+                "date_optional_time" | "dateOptionalTime" => Alternative::Iso { strict: false, fraction_max: 3 },
                 _ => match names::find(part) {
                     Some(pattern) => Alternative::Pattern(pattern),
                     None => Alternative::Pattern(
@@ -121,7 +121,7 @@ impl DateFormat {
         match &self.alternatives[0] {
             Alternative::EpochMillis => print_epoch(moment, 3, out),
             Alternative::EpochSecond => print_epoch(moment, 0, out),
-            Alternative::Iso { fraction_min, .. } => print_iso(moment, *fraction_min, zone, out),
+            Alternative::Iso { fraction_max, .. } => print_iso(moment, *fraction_max, zone, out),
             Alternative::Pattern(pattern) => pattern.print(moment, zone, out),
         }
     }
@@ -226,7 +226,7 @@ fn parse_iso(text: &str, strict: bool, at: &mut usize) -> Option<Fields> {
     Some(fields)
 }
 
-fn print_iso(moment: Instant, fraction_min: u8, zone: &Zone, out: &mut String) {
+fn print_iso(moment: Instant, fraction_max: u8, zone: &Zone, out: &mut String) {
     use std::fmt::Write;
     let offset = zone.offset_at(moment.seconds);
     let local = moment.seconds + i64::from(offset);
@@ -251,7 +251,7 @@ fn print_iso(moment: Instant, fraction_min: u8, zone: &Zone, out: &mut String) {
         moment.nanos % 10,
     ];
     let significant = fraction.iter().rposition(|d| *d != 0).map_or(0, |i| i + 1);
-    for digit in &fraction[..significant.max(usize::from(fraction_min))] {
+    for digit in &fraction[..significant.clamp(3, usize::from(fraction_max))] {
         out.push((b'0' + *digit as u8) as char);
     }
     if offset == 0 {

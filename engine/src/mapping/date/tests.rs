@@ -96,7 +96,7 @@ fn dates_are_written_as_their_format_says() {
     let check = |format, zone, expected: &str| assert_eq!(shown(format, LEAP, zone), expected);
     check("strict_date_optional_time||epoch_millis", "Z", "2020-02-29T13:14:15.678Z");
     check("strict_date_optional_time", "America/New_York", "2020-02-29T08:14:15.678-05:00");
-    check("strict_date_optional_time_nanos", "Z", "2020-02-29T13:14:15.678000000Z");
+    check("strict_date_optional_time_nanos", "Z", "2020-02-29T13:14:15.678Z");
     check("epoch_millis", "Z", "1582982055678");
     check("epoch_second", "Z", "1582982055.678");
     check("basic_date", "Z", "20200229");

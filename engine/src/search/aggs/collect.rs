@@ -25,8 +25,10 @@ use crate::search::doc_set::DocSet;
 pub const BATCH: usize = 1024;
 
 /// What the shard's aggregations have in common.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct AggContext {
+    /// What `_index` is.
+    pub index: String,
     /// What `now` means.
     pub now_ms: i64,
     /// Memory the buckets of one request may take on this shard.

@@ -6,18 +6,19 @@ use serde_json::{Map, Value as Json, json};
 
 use crate::error::{Error, Result};
 use crate::mapping::date::Zone;
-use crate::search::aggs::format::{Printer, parse_zone};
+use crate::search::aggs::composite::KeyPart;
+use crate::search::aggs::format::{Printer, ValueFormat, parse_zone};
 use crate::search::aggs::partial::{
-    AggPartial, BucketPartial, HistogramPartial, RangePartial, StatsPartial, TermBucket, TermKey, TermsKind,
-    TermsPartial,
+    AggPartial, BucketPartial, CompositePartial, HistogramPartial, RangePartial, StatsPartial, TermBucket, TermKey,
+    TermsKind, TermsPartial,
 };
 use crate::search::aggs::resolve::print_ip;
 use crate::search::aggs::rounding::Rounding;
 use crate::search::aggs::tdigest::TDigest;
 use crate::search::aggs::values::Number;
 use crate::search::aggs::{
-    AggKind, AggRequest, BUCKETS_MAX, BucketOrder, DEPTH_MAX, DateHistogramRequest, FiltersRequest, HistogramRequest,
-    Metric, OrderBy, TermsRequest, path,
+    AggKind, AggRequest, BUCKETS_MAX, BucketOrder, CompositeRequest, DEPTH_MAX, DateHistogramRequest, FiltersRequest,
+    HistogramRequest, Metric, OrderBy, TermsRequest, path, pipeline,
 };
 
 /// How to render.
@@ -120,7 +121,12 @@ impl Render<'_> {
         if requests.len() != partials.len() || depth > DEPTH_MAX {
             return Err(Error::request("aggregation_execution_exception", "a shard gave results of another request"));
         }
+        let mut pipelines = false;
         for (request, partial) in requests.iter().zip(partials) {
+            if matches!(request.kind, AggKind::Pipeline(_)) {
+                pipelines = true;
+                continue;
+            }
             let name = if self.options.typed_keys {
                 format!("{}#{}", typed_name(&request.kind, &partial), request.name)
             } else {
@@ -132,6 +138,9 @@ impl Render<'_> {
             }
             self.agg(request, partial, &mut object, depth)?;
             out.insert(name, Json::Object(object));
+        }
+        if pipelines {
+            pipeline::siblings(requests, out, self.options.typed_keys)?;
         }
         Ok(())
     }
@@ -165,6 +174,9 @@ impl Render<'_> {
             }
             (AggKind::Terms(terms), AggPartial::Terms(partial)) => {
                 self.terms(request, terms, partial, out, depth)?;
+            }
+            (AggKind::Composite(c), AggPartial::Composite(partial)) => {
+                self.composite(request, c, partial, out, depth)?;
             }
             (AggKind::Histogram(h), AggPartial::Histogram(partial)) => {
                 self.histogram(request, h, partial, out, depth)?;
@@ -215,8 +227,7 @@ impl Render<'_> {
             self.aggs(&request.subs, bucket.subs, &mut object, depth + 1)?;
             rendered.push((name.clone(), object));
         }
-        put_buckets(out, rendered, filters.keyed);
-        Ok(())
+        self.put_buckets(request, rendered, filters.keyed, out)
     }
 
     #[allow(clippy::too_many_arguments)]
@@ -252,8 +263,7 @@ impl Render<'_> {
             self.aggs(&request.subs, bucket.subs, &mut object, depth + 1)?;
             rendered.push((range.key, object));
         }
-        put_buckets(out, rendered, keyed);
-        Ok(())
+        self.put_buckets(request, rendered, keyed, out)
     }
 
     fn terms(
@@ -276,7 +286,7 @@ impl Render<'_> {
         }
         let mut other = partial.other_doc_count;
         let mut buckets = partial.buckets;
-        buckets.retain(|b| b.doc_count >= terms.min_doc_count);
+        buckets.retain(|b| b.doc_count >= terms.min_doc_count && terms.rare.is_none_or(|most| b.doc_count <= most));
         let mut ranked: Vec<(Vec<f64>, TermBucket)> =
             buckets.into_iter().map(|b| (order_values(&terms.order, &request.subs, &b.subs), b)).collect();
         ranked.sort_by(|a, b| {
@@ -289,8 +299,10 @@ impl Render<'_> {
         let show = |error: Option<u64>| error.map_or(json!(-1), |e| json!(e));
         // A single shard's counts are exact, unless its order says nothing of what it left out.
         let error = if partial.shards > 1 { partial.error } else { partial.error.map(|_| 0) };
-        out.insert("doc_count_error_upper_bound".to_owned(), show(error));
-        out.insert("sum_other_doc_count".to_owned(), json!(other));
+        if terms.rare.is_none() {
+            out.insert("doc_count_error_upper_bound".to_owned(), show(error));
+            out.insert("sum_other_doc_count".to_owned(), json!(other));
+        }
         let mut rendered = Vec::with_capacity(ranked.len());
         for (_, bucket) in ranked {
             let mut object = Map::new();
@@ -311,10 +323,76 @@ impl Render<'_> {
                 object.insert("doc_count_error_upper_bound".to_owned(), show(own));
             }
             self.aggs(&request.subs, bucket.subs, &mut object, depth + 1)?;
-            rendered.push(Json::Object(object));
+            rendered.push((String::new(), object));
         }
-        out.insert("buckets".to_owned(), Json::Array(rendered));
+        self.put_buckets(request, rendered, false, out)
+    }
+
+    /// The buckets, as their pipelines leave them.
+    fn put_buckets(
+        &self,
+        request: &AggRequest,
+        mut buckets: Vec<(String, Map<String, Json>)>,
+        keyed: bool,
+        out: &mut Map<String, Json>,
+    ) -> Result<()> {
+        if request.subs.iter().any(|s| matches!(s.kind, AggKind::Pipeline(_))) {
+            pipeline::parents(&request.subs, &mut buckets, self.options.typed_keys)?;
+        }
+        put_buckets(out, buckets, keyed);
         Ok(())
+    }
+
+    fn composite(
+        &mut self,
+        request: &AggRequest,
+        composite: &CompositeRequest,
+        partial: CompositePartial,
+        out: &mut Map<String, Json>,
+        depth: usize,
+    ) -> Result<()> {
+        if partial.formats.len() != composite.sources.len() {
+            return Err(mismatch(request));
+        }
+        let mut printers = Vec::with_capacity(composite.sources.len());
+        for (source, format) in composite.sources.iter().zip(&partial.formats) {
+            // A date is shown as such only where a format is asked for.
+            let raw = matches!(format, ValueFormat::Date { .. }) && source.source.format.is_none();
+            printers.push(if raw { Printer::Raw } else { format.printer()? });
+        }
+        let mut buckets = partial.buckets;
+        buckets.truncate(composite.size);
+        self.consume(buckets.len() as u64)?;
+        let mut rendered = Vec::with_capacity(buckets.len());
+        for (parts, bucket) in buckets {
+            if parts.len() != printers.len() {
+                return Err(mismatch(request));
+            }
+            let mut key = Map::new();
+            for ((part, source), printer) in parts.into_iter().zip(&composite.sources).zip(&printers) {
+                let value = match part {
+                    KeyPart::Null => Json::Null,
+                    KeyPart::Number(Number::Long(n)) if matches!(printer, Printer::Boolean) => Json::Bool(n != 0),
+                    KeyPart::Number(n) if printer.is_raw() => number_json(n),
+                    KeyPart::Number(n) => Json::String(printer.print(n)),
+                    KeyPart::Bytes(bytes) => Json::String(String::from_utf8_lossy(&bytes).into_owned()),
+                    KeyPart::Ip(bytes) => match <[u8; 16]>::try_from(&*bytes) {
+                        Ok(ip) => Json::String(print_ip(ip)),
+                        Err(_) => return Err(mismatch(request)),
+                    },
+                };
+                key.insert(source.name.clone(), value);
+            }
+            let mut object = Map::new();
+            object.insert("key".to_owned(), Json::Object(key));
+            object.insert("doc_count".to_owned(), json!(bucket.doc_count));
+            self.aggs(&request.subs, bucket.subs, &mut object, depth + 1)?;
+            rendered.push((String::new(), object));
+        }
+        if let Some((_, last)) = rendered.last() {
+            out.insert("after_key".to_owned(), last["key"].clone());
+        }
+        self.put_buckets(request, rendered, false, out)
     }
 
     fn histogram(
@@ -419,8 +497,7 @@ impl Render<'_> {
             self.aggs(&request.subs, bucket.subs, &mut object, depth + 1)?;
             rendered.push((text, object));
         }
-        put_buckets(out, rendered, keyed);
-        Ok(())
+        self.put_buckets(request, rendered, keyed, out)
     }
 }
 
@@ -472,12 +549,12 @@ fn number_json(number: Number) -> Json {
 }
 
 /// A double; what JSON has no number for becomes text, as in Elasticsearch.
-fn double_json(value: f64) -> Json {
+pub(crate) fn double_json(value: f64) -> Json {
     serde_json::Number::from_f64(value).map_or_else(|| Json::String(super::format::java_double(value)), Json::Number)
 }
 
 /// `name` and, where the field has a format, `name_as_string`.
-fn put_value(out: &mut Map<String, Json>, name: &str, value: Option<f64>, printer: &Printer) {
+pub(crate) fn put_value(out: &mut Map<String, Json>, name: &str, value: Option<f64>, printer: &Printer) {
     out.insert(name.to_owned(), value.map_or(Json::Null, double_json));
     if let Some(value) = value
         && !printer.is_raw()
@@ -486,7 +563,12 @@ fn put_value(out: &mut Map<String, Json>, name: &str, value: Option<f64>, printe
     }
 }
 
-fn metric_value(metric: Metric, stats: &StatsPartial, kind: &AggKind, out: &mut Map<String, Json>) -> Result<()> {
+pub(crate) fn metric_value(
+    metric: Metric,
+    stats: &StatsPartial,
+    kind: &AggKind,
+    out: &mut Map<String, Json>,
+) -> Result<()> {
     let printer = stats.format.printer()?;
     let some = stats.count > 0;
     let partial = AggPartial::Stats(stats.clone());
@@ -612,6 +694,11 @@ pub(crate) fn median_absolute_deviation(digest: &TDigest) -> Option<f64> {
 /// The type that `typed_keys` puts before the name.
 fn typed_name(kind: &AggKind, partial: &AggPartial) -> &'static str {
     match (kind, partial) {
+        (AggKind::Terms(request), AggPartial::Terms(t)) if request.rare.is_some() => match t.kind {
+            TermsKind::Unmapped | TermsKind::Conflict => "umrareterms",
+            TermsKind::String => "srareterms",
+            TermsKind::Long | TermsKind::Double => "lrareterms",
+        },
         (AggKind::Terms(_), AggPartial::Terms(t)) => match t.kind {
             TermsKind::Unmapped | TermsKind::Conflict => "umterms",
             TermsKind::String => "sterms",

@@ -6,6 +6,7 @@
 
 mod buckets;
 pub mod collect;
+pub mod composite;
 pub mod finalize;
 mod fixed;
 pub mod format;
@@ -16,6 +17,7 @@ mod metric;
 mod node;
 pub mod partial;
 mod path;
+mod pipeline;
 pub mod request;
 pub mod resolve;
 pub mod rounding;

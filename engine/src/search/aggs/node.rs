@@ -13,12 +13,15 @@ use crate::ids::DocId;
 use crate::mapping::Mapping;
 use crate::pace::Pace;
 use crate::query::Query;
+use crate::search::aggs::composite::CompositeNode;
 use crate::search::aggs::fixed::FixedNode;
 use crate::search::aggs::format::ValueFormat;
 use crate::search::aggs::histogram::HistogramNode;
 use crate::search::aggs::leaf::{Leaf, turn};
 use crate::search::aggs::metric::{DistinctNode, QuantileMethod, QuantileNode, StatsNode, WeightedNode};
-use crate::search::aggs::partial::{AggPartial, BucketPartial, HistogramPartial, TermBucket, TermsPartial};
+use crate::search::aggs::partial::{
+    AggPartial, BucketPartial, CompositePartial, HistogramPartial, TermBucket, TermsPartial,
+};
 use crate::search::aggs::path;
 use crate::search::aggs::resolve::{Wants, resolve};
 use crate::search::aggs::terms::TermsNode;
@@ -45,6 +48,9 @@ enum Body {
     Terms(Box<TermsNode>),
     Fixed(FixedNode),
     Histogram(Box<HistogramNode>),
+    Composite(Box<CompositeNode>),
+    /// Nothing to do on a shard.
+    Pipeline,
 }
 
 /// Work of `finish` that yields; boxed, because it follows the tree.
@@ -143,7 +149,16 @@ impl Node {
                 let values = resolve(&h.source, Wants::Dates, "date_histogram", mapping, context)?;
                 Body::Histogram(Box::new(HistogramNode::dates(h, values, context)?))
             }
-            AggKind::TopHits(_) | AggKind::Composite(_) => {
+            AggKind::Composite(composite) => {
+                if depth > 0 {
+                    return Err(Error::illegal_argument(
+                        "[composite] aggregation cannot be used with a parentAggregation",
+                    ));
+                }
+                Body::Composite(Box::new(CompositeNode::new(composite, mapping, context)?))
+            }
+            AggKind::Pipeline(_) => Body::Pipeline,
+            AggKind::TopHits(_) => {
                 return Err(Error::illegal_argument(format!(
                     "aggregation [{name}] has a type that is not supported: [{}]",
                     path::type_name(&request.kind)
@@ -178,7 +193,8 @@ impl Node {
             Body::Terms(n) => n.begin_segment(leaf),
             Body::Fixed(n) => n.begin_segment(leaf),
             Body::Histogram(n) => n.begin_segment(leaf),
-            Body::Stats(_) | Body::Weighted(_) | Body::Quantile(_) => {}
+            Body::Composite(n) => n.begin_segment(leaf),
+            Body::Stats(_) | Body::Weighted(_) | Body::Quantile(_) | Body::Pipeline => {}
         }
         self.subs.iter_mut().for_each(|s| s.begin_segment(leaf));
     }
@@ -221,6 +237,11 @@ impl Node {
                 n.collect(leaf, docs, owners, has_subs.then_some(&mut self.emit));
                 n.table.len()
             }
+            Body::Composite(n) => {
+                n.collect(leaf, docs, &mut self.emit);
+                n.bucket_count()
+            }
+            Body::Pipeline => 0,
             Body::Fixed(n) => {
                 n.collect(leaf, docs, owners, owner_count, &mut self.emit);
                 owner_count * n.width
@@ -265,6 +286,8 @@ impl Node {
             Body::Terms(n) => n.bytes(),
             Body::Fixed(n) => n.bytes(),
             Body::Histogram(n) => n.bytes(),
+            Body::Composite(n) => n.bytes(),
+            Body::Pipeline => 0,
         };
         own + self.emit.capacity() * 16 + self.subs.iter_mut().map(Node::bytes).sum::<usize>()
     }
@@ -287,9 +310,13 @@ impl Node {
                     }
                     return Ok(AggPartial::Fixed { buckets, ranges, format });
                 }
-                Body::Terms(_) | Body::Histogram(_) => {}
+                Body::Pipeline => return Ok(AggPartial::Pipeline),
+                Body::Terms(_) | Body::Histogram(_) | Body::Composite(_) => {}
             }
             turn(pace).await?;
+            if matches!(self.body, Body::Composite(_)) {
+                return self.build_composite(pace).await;
+            }
             if matches!(self.body, Body::Terms(_)) {
                 self.build_terms(owner, pace).await
             } else {
@@ -304,6 +331,18 @@ impl Node {
             built.push(sub.build(owner, pace).await?);
         }
         Ok(built)
+    }
+
+    async fn build_composite<P: Pace>(&mut self, pace: &P) -> Result<AggPartial> {
+        let Body::Composite(n) = &self.body else { unreachable!("asked by build") };
+        let mut partial = CompositePartial { buckets: Vec::new(), ascending: n.ascending(), formats: n.formats() };
+        for (i, (key, number, doc_count)) in n.page().into_iter().enumerate() {
+            if i % 256 == 255 {
+                turn(pace).await?;
+            }
+            partial.buckets.push((key, BucketPartial { doc_count, subs: self.build_subs(number, pace).await? }));
+        }
+        Ok(AggPartial::Composite(partial))
     }
 
     async fn build_histogram<P: Pace>(&mut self, owner: u32, pace: &P) -> Result<AggPartial> {

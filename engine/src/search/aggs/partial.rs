@@ -8,6 +8,7 @@ use std::cmp::Ordering;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::search::aggs::composite::{self, KeyPart};
 use crate::search::aggs::format::ValueFormat;
 use crate::search::aggs::hll::DistinctSketch;
 use crate::search::aggs::tdigest::{Hdr, TDigest};
@@ -47,6 +48,10 @@ pub enum AggPartial {
     Terms(TermsPartial),
     /// Of `histogram` and `date_histogram`.
     Histogram(HistogramPartial),
+    /// Of `composite`.
+    Composite(CompositePartial),
+    /// Of pipelines, which shards do not compute.
+    Pipeline,
 }
 
 /// Running sums.
@@ -213,7 +218,43 @@ pub struct HistogramPartial {
     pub empty: Vec<AggPartial>,
 }
 
+/// Of `composite`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct CompositePartial {
+    /// Sorted by key, in the directions of the sources.
+    pub buckets: Vec<(Vec<KeyPart>, BucketPartial)>,
+    /// Directions of the sources.
+    pub ascending: Vec<bool>,
+    /// How each source's values are shown.
+    pub formats: Vec<ValueFormat>,
+}
+
+impl CompositePartial {
+    fn merge(&mut self, other: CompositePartial) -> Result<()> {
+        if self.formats.len() != other.formats.len() {
+            return Err(mismatch());
+        }
+        self.formats.iter_mut().zip(other.formats).for_each(|(a, b)| prefer(a, b));
+        let ascending = &self.ascending;
+        merge_sorted(
+            &mut self.buckets,
+            other.buckets,
+            |a, b| composite::compare(&a.0, &b.0, ascending),
+            |a, b| a.1.merge(b.1),
+        )
+    }
+}
+
 impl StatsPartial {
+    /// Adds one value.
+    pub(crate) fn add(&mut self, value: f64) {
+        self.count += 1;
+        self.sum.add(value);
+        self.squares.add(value * value);
+        self.min = Some(self.min.map_or(value, |m| m.min(value)));
+        self.max = Some(self.max.map_or(value, |m| m.max(value)));
+    }
+
     fn merge(&mut self, other: StatsPartial) {
         self.count += other.count;
         self.sum.merge(other.sum);
@@ -371,6 +412,8 @@ impl AggPartial {
             }
             (AggPartial::Terms(a), AggPartial::Terms(b)) => a.merge(b)?,
             (AggPartial::Histogram(a), AggPartial::Histogram(b)) => a.merge(b)?,
+            (AggPartial::Composite(a), AggPartial::Composite(b)) => a.merge(b)?,
+            (AggPartial::Pipeline, AggPartial::Pipeline) => {}
             _ => return Err(mismatch()),
         }
         Ok(())

@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 
 use crate::error::{Error, Result};
 use crate::search::aggs::partial::{AggPartial, BucketPartial};
-use crate::search::aggs::{AggKind, AggRequest, Metric};
+use crate::search::aggs::{AggKind, AggRequest, Metric, PipelineKind};
 
 /// One step of a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +41,8 @@ pub(crate) fn validate(path: &str, subs: &[AggRequest]) -> Result<()> {
     let (mut subs, mut rest) = (subs, path);
     loop {
         let (step, after) = split(rest);
-        let Some(request) = subs.iter().find(|s| s.name == step.name) else {
+        let found = subs.iter().find(|s| s.name == step.name && !matches!(s.kind, AggKind::Pipeline(_)));
+        let Some(request) = found else {
             return failed(format!(
                 "The provided aggregation [{}] either does not exist, or is a pipeline aggregation and cannot be used \
                  to sort the buckets.",
@@ -190,6 +191,7 @@ pub(crate) fn type_name(kind: &AggKind) -> &'static str {
         AggKind::PercentileRanks { .. } => "percentile_ranks",
         AggKind::MedianAbsoluteDeviation { .. } => "median_absolute_deviation",
         AggKind::TopHits(_) => "top_hits",
+        AggKind::Terms(t) if t.rare.is_some() => "rare_terms",
         AggKind::Terms(_) => "terms",
         AggKind::Filter { .. } => "filter",
         AggKind::Filters(_) => "filters",
@@ -201,6 +203,19 @@ pub(crate) fn type_name(kind: &AggKind) -> &'static str {
         AggKind::Histogram(_) => "histogram",
         AggKind::DateHistogram(_) => "date_histogram",
         AggKind::Composite(_) => "composite",
+        AggKind::Pipeline(p) => match p.kind {
+            PipelineKind::MaxBucket => "max_bucket",
+            PipelineKind::MinBucket => "min_bucket",
+            PipelineKind::AvgBucket => "avg_bucket",
+            PipelineKind::SumBucket => "sum_bucket",
+            PipelineKind::StatsBucket => "stats_bucket",
+            PipelineKind::ExtendedStatsBucket { .. } => "extended_stats_bucket",
+            PipelineKind::PercentilesBucket { .. } => "percentiles_bucket",
+            PipelineKind::Derivative { .. } => "derivative",
+            PipelineKind::CumulativeSum => "cumulative_sum",
+            PipelineKind::SerialDiff { .. } => "serial_diff",
+            PipelineKind::BucketSort { .. } => "bucket_sort",
+        },
     }
 }
 

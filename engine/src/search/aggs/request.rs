@@ -131,6 +131,8 @@ pub enum AggKind {
     DateHistogram(DateHistogramRequest),
     /// `composite`.
     Composite(CompositeRequest),
+    /// What is computed from other aggregations' answers; shards do nothing for it.
+    Pipeline(PipelineRequest),
 }
 
 /// Metrics that a few running sums compute.
@@ -220,6 +222,8 @@ pub struct TermsRequest {
     pub exclude: Option<TermSet>,
     /// Give the error of each bucket, too.
     pub show_term_doc_count_error: bool,
+    /// `rare_terms`: terms with at most so many documents, the rarest first. Shards give all their terms.
+    pub rare: Option<u64>,
 }
 
 /// Keys that `include` and `exclude` name.
@@ -414,6 +418,75 @@ pub enum CompositeKind {
     },
 }
 
+/// A pipeline aggregation.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PipelineRequest {
+    /// What to compute.
+    pub kind: PipelineKind,
+    /// `buckets_path`; empty of `bucket_sort`.
+    pub path: String,
+    /// `gap_policy`: a bucket without a value counts as zero, and is not passed over.
+    pub insert_zeros: bool,
+    /// How values are shown.
+    pub format: Option<String>,
+}
+
+/// What a pipeline computes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs)] // the names are the DSL's
+pub enum PipelineKind {
+    MaxBucket,
+    MinBucket,
+    AvgBucket,
+    SumBucket,
+    StatsBucket,
+    ExtendedStatsBucket {
+        sigma: f64,
+    },
+    PercentilesBucket {
+        percents: Vec<f64>,
+        keyed: bool,
+    },
+    Derivative {
+        unit_ms: Option<i64>,
+    },
+    CumulativeSum,
+    SerialDiff {
+        lag: usize,
+    },
+    /// Paths with whether they ascend.
+    BucketSort {
+        sort: Vec<(String, bool)>,
+        from: usize,
+        size: Option<usize>,
+    },
+}
+
+impl PipelineKind {
+    /// Whether it stands inside the aggregation whose buckets it works on, and not beside it.
+    #[must_use]
+    pub fn is_parent(&self) -> bool {
+        matches!(
+            self,
+            PipelineKind::Derivative { .. }
+                | PipelineKind::CumulativeSum
+                | PipelineKind::SerialDiff { .. }
+                | PipelineKind::BucketSort { .. }
+        )
+    }
+}
+
+impl PipelineRequest {
+    /// Every path it reads.
+    #[must_use]
+    pub fn paths(&self) -> Vec<&str> {
+        match &self.kind {
+            PipelineKind::BucketSort { sort, .. } => sort.iter().map(|(path, _)| path.as_str()).collect(),
+            _ => vec![&self.path],
+        }
+    }
+}
+
 impl TermsRequest {
     /// Terms of a field with all defaults.
     #[must_use]
@@ -428,12 +501,16 @@ impl TermsRequest {
             include: None,
             exclude: None,
             show_term_doc_count_error: false,
+            rare: None,
         }
     }
 
     /// Buckets a shard gives.
     #[must_use]
     pub fn shard_size(&self) -> usize {
+        if self.rare.is_some() {
+            return usize::MAX;
+        }
         let by_key = matches!(self.order.first(), Some(BucketOrder { by: OrderBy::Key, .. }));
         let wanted = match self.shard_size {
             Some(n) => n,

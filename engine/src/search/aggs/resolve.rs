@@ -27,6 +27,13 @@ pub(crate) enum Source {
     },
 }
 
+impl Source {
+    /// Every document has this term: there is no such column, so that it stands for the missing value of all.
+    fn constant(term: &str) -> Source {
+        Source::Terms { field: "_index".to_owned(), ip: false, missing: Some(term.as_bytes().to_vec()) }
+    }
+}
+
 /// What an aggregation computes with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wants {
@@ -55,6 +62,9 @@ pub(crate) fn resolve(
     mapping: &Mapping,
     context: &AggContext,
 ) -> Result<Resolved> {
+    if source.field == "_index" && matches!(wants, Wants::Any) {
+        return Ok(Resolved { source: Source::constant(&context.index), format: ValueFormat::Raw });
+    }
     let Some(field) = mapping.field(&source.field) else { return unmapped(source, wants, context) };
     if field.spec.column == ColumnKind::None {
         return Err(no_column(field));

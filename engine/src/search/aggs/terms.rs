@@ -112,17 +112,23 @@ impl Matcher {
                 Matcher::Regex(Box::new(lucene_regex(pattern)?))
             }
             (TermSet::Regex(_), Source::Terms { .. }) => {
-                return Err(Error::illegal_argument(format!(
-                    "Aggregation [{agg}] cannot support regular expression style include/exclude settings as they \
+                return Err(Error::request(
+                    "aggregation_execution_exception",
+                    format!(
+                        "Aggregation [{agg}] cannot support regular expression style include/exclude settings as they \
                      can only be applied to string fields. Use an array of values for include/exclude clauses"
-                )));
+                    ),
+                ));
             }
             (TermSet::Regex(_), Source::Numbers { .. }) => {
-                return Err(Error::illegal_argument(format!(
-                    "Aggregation [{agg}] cannot support regular expression style include/exclude settings as they \
+                return Err(Error::request(
+                    "aggregation_execution_exception",
+                    format!(
+                        "Aggregation [{agg}] cannot support regular expression style include/exclude settings as they \
                      can only be applied to string fields. Use an array of numeric values for include/exclude clauses \
                      used to filter numeric fields"
-                )));
+                    ),
+                ));
             }
         }))
     }

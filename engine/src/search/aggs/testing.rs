@@ -147,7 +147,7 @@ fn segment(docs: &[Doc]) -> PlainSegment {
     }
 }
 
-const CONTEXT: AggContext = AggContext { now_ms: 1_600_000_000_000, bytes_max: 1 << 26 };
+const CONTEXT: AggContext = AggContext { index: String::new(), now_ms: 1_600_000_000_000, bytes_max: 1 << 26 };
 
 /// The only query of the model: a term of `k`.
 fn has(term: &str) -> Query {
