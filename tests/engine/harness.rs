@@ -222,6 +222,7 @@ impl Harness {
             search_after: None,
             track_total_hits: TrackTotalHits::All,
             track_scores: false,
+            rescore: Vec::new(),
             min_score: None,
             terminate_after: None,
             aggs: Vec::new(),
