@@ -71,6 +71,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             search_after: None,
             track_total_hits: TrackTotalHits::All,
             track_scores: false,
+            rescore: Vec::new(),
             min_score: None,
             terminate_after: None,
             aggs: Vec::new(),

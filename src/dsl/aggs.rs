@@ -5,11 +5,12 @@ use ringdex_engine::search::aggs::resolve::{parse_ip, print_ip};
 use ringdex_engine::search::aggs::{
     AggKind, AggRequest, Bounds, BucketOrder, CalendarUnit, DEPTH_MAX, DateHistogramRequest, DateInterval,
     FiltersRequest, HistogramRequest, IpRange, IpRangeRequest, Metric, OrderBy, PercentileMethod, Range, RangeRequest,
-    TermSet, TermsRequest, ValuesSource,
+    TermSet, TermsRequest, TopHitsRequest, ValuesSource,
 };
 use serde_json::{Map, Value};
 
 use super::query::parse_query;
+use super::search::parse_search;
 use super::{DslError, DslResult};
 use super::{composite, pipeline};
 
@@ -274,6 +275,7 @@ fn parse_kind(name: &str, kind: &str, map: &Map<String, Value>) -> DslResult<Agg
         }
         "terms" => terms(&mut p),
         "rare_terms" => rare_terms(&mut p),
+        "top_hits" => return top_hits(name, map),
         "composite" => composite::parse(&mut p),
         "filters" => filters(&mut p),
         "missing" => Ok(AggKind::Missing { source: p.source()? }),
@@ -397,6 +399,38 @@ fn terms(p: &mut Params<'_>) -> DslResult<AggKind> {
     p.get("execution_hint");
     p.get("collect_mode");
     Ok(AggKind::Terms(request))
+}
+
+/// The parameters are those of a search that has no query.
+fn top_hits(name: &str, map: &Map<String, Value>) -> DslResult<AggKind> {
+    const KEYS: [&str; 12] = [
+        "from",
+        "size",
+        "sort",
+        "_source",
+        "version",
+        "seq_no_primary_term",
+        "explain",
+        "track_scores",
+        "stored_fields",
+        "docvalue_fields",
+        "fields",
+        "highlight",
+    ];
+    if let Some((key, value)) = map.iter().find(|(key, _)| !KEYS.contains(&key.as_str())) {
+        return Err(parsing(format!("Unknown key for a {} in [{name}]: [{key}].", token(value))));
+    }
+    if map.contains_key("highlight") || map.get("explain") == Some(&Value::Bool(true)) {
+        return Err(bad(format!("[highlight] and [explain] are not supported in aggregation [{name}]")));
+    }
+    let body = parse_search(&Value::Object(map.clone()))?;
+    Ok(AggKind::TopHits(Box::new(TopHitsRequest {
+        from: body.from,
+        size: if map.contains_key("size") { body.size } else { 3 },
+        sort: body.request.sort,
+        track_scores: body.request.track_scores,
+        fetch: body.fetch,
+    })))
 }
 
 fn rare_terms(p: &mut Params<'_>) -> DslResult<AggKind> {

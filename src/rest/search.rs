@@ -384,7 +384,11 @@ fn write_answer(
     let aggregations = if plan.request.aggs.is_empty() {
         None
     } else {
-        let mut options = RenderOptions { typed_keys: shape.typed_keys, ..RenderOptions::default() };
+        let mut options = RenderOptions {
+            typed_keys: shape.typed_keys,
+            total_as_int: shape.total_as_int,
+            ..RenderOptions::default()
+        };
         if let Some(most) = cluster_setting(backend, "search.max_buckets").and_then(|v| v.parse().ok()) {
             options.buckets_max = most;
         }

@@ -8,10 +8,12 @@ use crate::ids::NO_MORE_DOCS;
 use crate::mapping::Mapping;
 use crate::pace::Pace;
 use crate::query::Query;
+use crate::search::aggs::top_hits::unfetched;
 use crate::search::aggs::{AggCollector, AggContext, BATCH};
 use crate::search::bulk::Plan;
 use crate::search::collect::{Batch, FullSink, Ranking, Seen, TopSorted};
 use crate::search::compile::{Compiled, Compiler};
+use crate::search::fetch::fetch;
 use crate::search::filter::{Filter, compile_filter};
 use crate::search::leaf;
 use crate::search::open::Segment;
@@ -170,6 +172,13 @@ pub async fn query<P: Pace>(
     }
     if let Some(aggs) = aggs {
         result.aggs = aggs.finish(&YieldOnly(pace)).await?;
+        let mut hits = Vec::new();
+        unfetched(&request.aggs, &mut result.aggs, &mut hits);
+        for (top, hit) in hits {
+            let wanted = std::slice::from_ref(&hit.top);
+            let fetched = fetch(searcher, mapping, index, &top.fetch, request.now_ms, wanted, &YieldOnly(pace)).await?;
+            hit.fetched = fetched.into_iter().next().unwrap_or_default();
+        }
     }
     let reports_scores = match &order {
         Order::Score { .. } => true,

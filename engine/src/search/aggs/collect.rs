@@ -68,7 +68,7 @@ impl AggCollector {
     /// Whether some aggregation wants scores passed to [`SegmentAggs::collect`].
     #[must_use]
     pub fn needs_scores(&self) -> bool {
-        false
+        self.nodes.iter().any(Node::needs_scores)
     }
 
     /// Begins a segment; `ordinal` is its position in the searcher. Every segment must come, in order, even those in
@@ -121,7 +121,7 @@ impl SegmentAggs<'_> {
         debug_assert!(docs.windows(2).all(|w| w[0] < w[1]), "ascending");
         debug_assert!(scores.is_none_or(|s| s.len() == docs.len()));
         for node in self.collector.nodes.iter_mut().filter(|n| !n.is_global()) {
-            node.collect(&self.leaf, docs, None, 1)?;
+            node.collect(&self.leaf, docs, None, 1, scores)?;
         }
         self.collector.check_memory()
     }
@@ -139,7 +139,7 @@ impl SegmentAggs<'_> {
                 docs.clear();
                 docs.extend((start..leaf.doc_count().min(start + BATCH as u32)).filter(|&d| leaf.is_live(d)));
                 for node in collector.nodes.iter_mut().filter(|n| n.is_global()) {
-                    node.collect(&leaf, &docs, None, 1)?;
+                    node.collect(&leaf, &docs, None, 1, None)?;
                 }
                 collector.check_memory()?;
             }

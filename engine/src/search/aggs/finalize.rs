@@ -28,11 +28,13 @@ pub struct RenderOptions {
     pub typed_keys: bool,
     /// `search.max_buckets`.
     pub buckets_max: u64,
+    /// `rest_total_hits_as_int`
+    pub total_as_int: bool,
 }
 
 impl Default for RenderOptions {
     fn default() -> RenderOptions {
-        RenderOptions { typed_keys: false, buckets_max: BUCKETS_MAX }
+        RenderOptions { typed_keys: false, buckets_max: BUCKETS_MAX, total_as_int: false }
     }
 }
 
@@ -174,6 +176,9 @@ impl Render<'_> {
             }
             (AggKind::Terms(terms), AggPartial::Terms(partial)) => {
                 self.terms(request, terms, partial, out, depth)?;
+            }
+            (AggKind::TopHits(top), AggPartial::TopHits(partial)) => {
+                out.insert("hits".to_owned(), partial.render(top, self.options.total_as_int));
             }
             (AggKind::Composite(c), AggPartial::Composite(partial)) => {
                 self.composite(request, c, partial, out, depth)?;

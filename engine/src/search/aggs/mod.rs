@@ -25,6 +25,7 @@ pub mod tdigest;
 mod terms;
 #[cfg(test)]
 mod testing;
+pub mod top_hits;
 pub mod values;
 
 pub use collect::{AggCollector, AggContext, BATCH, SegmentAggs};

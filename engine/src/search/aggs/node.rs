@@ -25,6 +25,7 @@ use crate::search::aggs::partial::{
 use crate::search::aggs::path;
 use crate::search::aggs::resolve::{Wants, resolve};
 use crate::search::aggs::terms::TermsNode;
+use crate::search::aggs::top_hits::TopHitsNode;
 use crate::search::aggs::{AggContext, AggKind, AggRequest, DEPTH_MAX, OrderBy, PercentileMethod};
 
 /// The owner that no document belongs to: its buckets are empty.
@@ -38,6 +39,7 @@ pub(crate) struct Node {
     emit: Vec<(u32, u32)>,
     sub_docs: Vec<DocId>,
     sub_owners: Vec<u32>,
+    sub_scores: Vec<f32>,
 }
 
 enum Body {
@@ -49,6 +51,7 @@ enum Body {
     Fixed(FixedNode),
     Histogram(Box<HistogramNode>),
     Composite(Box<CompositeNode>),
+    TopHits(Box<TopHitsNode>),
     /// Nothing to do on a shard.
     Pipeline,
 }
@@ -158,12 +161,7 @@ impl Node {
                 Body::Composite(Box::new(CompositeNode::new(composite, mapping, context)?))
             }
             AggKind::Pipeline(_) => Body::Pipeline,
-            AggKind::TopHits(_) => {
-                return Err(Error::illegal_argument(format!(
-                    "aggregation [{name}] has a type that is not supported: [{}]",
-                    path::type_name(&request.kind)
-                )));
-            }
+            AggKind::TopHits(top) => Body::TopHits(Box::new(TopHitsNode::new(top, mapping, context)?)),
         };
         if !request.subs.is_empty() && !request.kind.takes_subs() {
             return Err(Error::request(
@@ -180,11 +178,24 @@ impl Node {
             .map(|sub| Node::new(sub, mapping, context, queries, depth + 1))
             .collect::<Result<_>>()?;
         let request = AggRequest { subs: Vec::new(), ..request.clone() };
-        Ok(Node { request, body, subs, emit: Vec::new(), sub_docs: Vec::new(), sub_owners: Vec::new() })
+        Ok(Node {
+            request,
+            body,
+            subs,
+            emit: Vec::new(),
+            sub_docs: Vec::new(),
+            sub_owners: Vec::new(),
+            sub_scores: Vec::new(),
+        })
     }
 
     pub fn is_global(&self) -> bool {
         matches!(self.request.kind, AggKind::Global)
+    }
+
+    /// Whether this node or one below wants scores.
+    pub fn needs_scores(&self) -> bool {
+        matches!(&self.body, Body::TopHits(n) if n.needs_scores()) || self.subs.iter().any(Node::needs_scores)
     }
 
     pub fn begin_segment(&mut self, leaf: &Leaf<'_>) {
@@ -194,6 +205,7 @@ impl Node {
             Body::Fixed(n) => n.begin_segment(leaf),
             Body::Histogram(n) => n.begin_segment(leaf),
             Body::Composite(n) => n.begin_segment(leaf),
+            Body::TopHits(n) => n.begin_segment(leaf),
             Body::Stats(_) | Body::Weighted(_) | Body::Quantile(_) | Body::Pipeline => {}
         }
         self.subs.iter_mut().for_each(|s| s.begin_segment(leaf));
@@ -205,6 +217,7 @@ impl Node {
         docs: &[DocId],
         owners: Option<&[u32]>,
         owner_count: usize,
+        scores: Option<&[f32]>,
     ) -> Result<()> {
         debug_assert!(owners.is_none_or(|o| o.len() == docs.len()));
         if docs.is_empty() {
@@ -241,6 +254,10 @@ impl Node {
                 n.collect(leaf, docs, &mut self.emit);
                 n.bucket_count()
             }
+            Body::TopHits(n) => {
+                n.collect(leaf, docs, owners, owner_count, scores);
+                0
+            }
             Body::Pipeline => 0,
             Body::Fixed(n) => {
                 n.collect(leaf, docs, owners, owner_count, &mut self.emit);
@@ -252,12 +269,17 @@ impl Node {
         }
         self.sub_docs.clear();
         self.sub_owners.clear();
+        self.sub_scores.clear();
         for &(position, number) in &self.emit {
             self.sub_docs.push(docs[position as usize]);
             self.sub_owners.push(number);
         }
+        if let Some(scores) = scores {
+            self.sub_scores.extend(self.emit.iter().map(|&(position, _)| scores[position as usize]));
+        }
+        let sub_scores = scores.map(|_| &self.sub_scores[..]);
         for sub in &mut self.subs {
-            sub.collect(leaf, &self.sub_docs, Some(&self.sub_owners), bucket_count)?;
+            sub.collect(leaf, &self.sub_docs, Some(&self.sub_owners), bucket_count, sub_scores)?;
         }
         Ok(())
     }
@@ -287,6 +309,7 @@ impl Node {
             Body::Fixed(n) => n.bytes(),
             Body::Histogram(n) => n.bytes(),
             Body::Composite(n) => n.bytes(),
+            Body::TopHits(n) => n.bytes(),
             Body::Pipeline => 0,
         };
         own + self.emit.capacity() * 16 + self.subs.iter_mut().map(Node::bytes).sum::<usize>()
@@ -310,6 +333,7 @@ impl Node {
                     }
                     return Ok(AggPartial::Fixed { buckets, ranges, format });
                 }
+                Body::TopHits(n) => return n.build(owner),
                 Body::Pipeline => return Ok(AggPartial::Pipeline),
                 Body::Terms(_) | Body::Histogram(_) | Body::Composite(_) => {}
             }

@@ -12,6 +12,7 @@ use crate::search::aggs::composite::{self, KeyPart};
 use crate::search::aggs::format::ValueFormat;
 use crate::search::aggs::hll::DistinctSketch;
 use crate::search::aggs::tdigest::{Hdr, TDigest};
+use crate::search::aggs::top_hits::TopHitsPartial;
 use crate::search::aggs::values::Number;
 
 /// A shard's part of one aggregation; `merge` adds another shard's.
@@ -50,6 +51,8 @@ pub enum AggPartial {
     Histogram(HistogramPartial),
     /// Of `composite`.
     Composite(CompositePartial),
+    /// Of `top_hits`.
+    TopHits(TopHitsPartial),
     /// Of pipelines, which shards do not compute.
     Pipeline,
 }
@@ -413,6 +416,7 @@ impl AggPartial {
             (AggPartial::Terms(a), AggPartial::Terms(b)) => a.merge(b)?,
             (AggPartial::Histogram(a), AggPartial::Histogram(b)) => a.merge(b)?,
             (AggPartial::Composite(a), AggPartial::Composite(b)) => a.merge(b)?,
+            (AggPartial::TopHits(a), AggPartial::TopHits(b)) => a.merge(b),
             (AggPartial::Pipeline, AggPartial::Pipeline) => {}
             _ => return Err(mismatch()),
         }

@@ -537,7 +537,8 @@ fn any_request() -> impl Strategy<Value = AggRequest> {
 }
 
 fn lists_empty_terms(request: &AggRequest) -> bool {
-    matches!(&request.kind, AggKind::Terms(terms) if terms.min_doc_count == 0) || request.subs.iter().any(lists_empty_terms)
+    matches!(&request.kind, AggKind::Terms(terms) if terms.min_doc_count == 0)
+        || request.subs.iter().any(lists_empty_terms)
 }
 
 proptest! {
