@@ -272,7 +272,7 @@ fn summarise(pipeline: &PipelineRequest, values: Vec<(String, f64)>, out: &mut O
     for (_, value) in &values {
         stats.add(*value);
     }
-    let mut metric = |metric: Metric, out: &mut Object| {
+    let metric = |metric: Metric, out: &mut Object| {
         let kind = AggKind::Metric { metric, source: ValuesSource::default() };
         metric_value(metric, &stats, &kind, out)
     };
