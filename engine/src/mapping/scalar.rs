@@ -289,6 +289,7 @@ fn encode_date(field: &FieldMapping, value: Scalar<'_>) -> Result<u64, ParseErro
 
 /// A moment in the resolution of a date type.
 pub(super) fn encode_instant(kind: &FieldType, moment: Instant) -> Result<u64, String> {
+    // No fraction, or as many digits as milliseconds, microseconds or nanoseconds have.
     let shown = || {
         let mut text = String::new();
         super::date::DateFormat::new("strict_date_optional_time_nanos").expect("a known format").print(
@@ -296,7 +297,17 @@ pub(super) fn encode_instant(kind: &FieldType, moment: Instant) -> Result<u64, S
             &super::date::Zone::Utc,
             &mut text,
         );
-        text
+        let (seconds, digits) = match text.split_once('.') {
+            Some((seconds, fraction)) => {
+                (seconds.to_owned(), fraction.trim_end_matches('Z').trim_end_matches('0').len())
+            }
+            None => return text,
+        };
+        let fraction = format!("{:09}", moment.nanos);
+        match digits.div_ceil(3) * 3 {
+            0 => format!("{seconds}Z"),
+            digits => format!("{seconds}.{}Z", &fraction[..digits]),
+        }
     };
     if *kind == FieldType::Date {
         return moment.to_millis().map(number::from_i64).ok_or_else(|| format!("date[{}] is out of range", shown()));
