@@ -1,8 +1,10 @@
 //! Calls between cores: bounded, answered exactly once, safe to abandon.
 //!
-//!     caller's core                                       other core
-//!       Desk::call --- job ---> Mailbox (bounded queue) ---> Mailbox::serve spawns it
-//!       Desk::serve <-- answer -- Replies (as many as calls are open) --+
+//! ```text
+//! caller's core                                       other core
+//!   Desk::call --- job ---> Mailbox (bounded queue) ---> Mailbox::serve spawns it
+//!   Desk::serve <-- answer -- Replies (as many as calls are open) --+
+//! ```
 //!
 //! A message is a boxed closure over the receiver's state rather than an enum: the compiler checks the type of every
 //! answer, and a new kind of call needs no new variant in three places. It costs one allocation, per request and shard,

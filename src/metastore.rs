@@ -2,12 +2,14 @@
 //!
 //! Files `state-0` and `state-1` in the data directory; the older one is replaced by each save. Little endian:
 //!
-//!     0   magic     8 bytes  "rdxmeta\0"
-//!     8   format    u32      1
-//!     12  checksum  u32      crc32 of everything from offset 16 to the end of the body
-//!     16  sequence  u64      counts saves, from 1; the valid slot with the greater one is the state
-//!     24  length    u64      bytes of body
-//!     32  body               JSON: {"node_id": "...", "state": ClusterState}
+//! ```text
+//! 0   magic     8 bytes  "rdxmeta\0"
+//! 8   format    u32      1
+//! 12  checksum  u32      crc32 of everything from offset 16 to the end of the body
+//! 16  sequence  u64      counts saves, from 1; the valid slot with the greater one is the state
+//! 24  length    u64      bytes of body
+//! 32  body               JSON: {"node_id": "...", "state": ClusterState}
+//! ```
 //!
 //! The file ends with the body. A slot is valid if magic, format, length (exactly the rest of the file) and checksum fit.
 //! JSON because it is small, seldom written, and can be read with any tool when something has gone wrong.

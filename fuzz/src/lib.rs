@@ -1,8 +1,10 @@
 //! Everything that reads bytes from outside, as functions of bytes: whatever they are, an answer or an error, no panic.
 //!
-//!     cargo fuzz run NAME                      looks for inputs that panic (needs nightly and cargo-fuzz)
-//!     cargo test --test fuzz                   replays `corpus/NAME`, each file with hundreds of mutations
-//!     cargo test --test fuzz -- --ignored      writes the corpus of the binary formats anew, after one of them changed
+//! ```text
+//! cargo fuzz run NAME                      looks for inputs that panic (needs nightly and cargo-fuzz)
+//! cargo test --test fuzz                   replays `corpus/NAME`, each file with hundreds of mutations
+//! cargo test --test fuzz -- --ignored      writes the corpus of the binary formats anew, after one of them changed
+//! ```
 //!
 //! A body does not only survive: it asserts what must hold of any input that was accepted (what was read encodes to the
 //! same again, a body cut into pieces means the same, no answer is an internal error).

@@ -1,6 +1,8 @@
 //! `ringdex load`: streams a file of documents into an index of any server with the bulk API.
 //!
-//!     reader thread: lines -> batches    bounded queue    N clients: POST _bulk, retry what answered 429
+//! ```text
+//! reader thread: lines -> batches    bounded queue    N clients: POST _bulk, retry what answered 429
+//! ```
 
 use std::borrow::Cow;
 use std::fmt;

@@ -1,12 +1,14 @@
 //! A node: cores that own shards, and a master that owns the cluster state.
 //!
-//!     Core 0 .. n-1   HTTP connections, REST, its shards         <-- mesh -->  each other
-//!     Master          the cluster state: update, persist, publish  <-- mesh -->  every core
+//! ```text
+//! Core 0 .. n-1   HTTP connections, REST, its shards         <-- mesh -->  each other
+//! Master          the cluster state: update, persist, publish  <-- mesh -->  every core
+//! ```
 //!
 //! - A change of the state runs on the master, one after the other; those that wait are taken together, so that one save
 //!   and one publication serve all of them.
 //! - Nothing is published before it is saved, and nobody is answered before every core has applied it.
-//! - A core opens, changes and closes exactly the shards that [`placement`] puts on it; no other code does.
+//! - A core opens, changes and closes exactly the shards that `placement.rs` puts on it; no other code does.
 //! - An index's directory is removed after the state without it is saved, and only then; it is remembered as deleted
 //!   (`index-graveyard`), so that a start after a crash finishes the removal. Directories of unknown indices are reported and
 //!   never touched.

@@ -1,8 +1,10 @@
 //! A node over glommio: its threads, started and stopped in order.
 //!
-//!     lock the data directory, bind the port      (refusals name the remedy)
-//!     coordination, per core serving + maintenance executors
-//!     HTTP accepts (503 until the state is there), the state is loaded and published, shards recover
+//! ```text
+//! lock the data directory, bind the port      (refusals name the remedy)
+//! coordination, per core serving + maintenance executors
+//! HTTP accepts (503 until the state is there), the state is loaded and published, shards recover
+//! ```
 //!
 //! Stopping: no new connections, requests in work finish within a bound, shards commit, executors end.
 

@@ -1,8 +1,10 @@
 //! Analysis: text to terms.
 //!
-//!     text -> char filters -> tokenizer -> filters of one word -> filters of the whole list -> terms
-//!             (html_strip)    (standard)   (lowercase, stop,      (shingle, synonym,
-//!                                           porter_stem)           ngram; none in most)
+//! ```text
+//! text -> char filters -> tokenizer -> filters of one word -> filters of the whole list -> terms
+//!         (html_strip)    (standard)   (lowercase, stop,      (shingle, synonym,
+//!                                       porter_stem)           ngram; none in most)
+//! ```
 //!
 //! The indexing path calls [`Analyzer::terms`]: tokens stream through the filters that look at one word alone, and a
 //! word is copied only when a filter changes it. Filters that see several tokens work on a list whose memory is reused.

@@ -1,5 +1,5 @@
 //! From a query's values to what the index holds, and back to what a client reads. `document` uses the same
-//! encodings for what it indexes; numbers are those of [`number`](super::number), ips are 16 bytes (IPv4 as
+//! encodings for what it indexes; numbers are those of [`number`], ips are 16 bytes (IPv4 as
 //! `::ffff:a.b.c.d`), booleans are 0 and 1, keywords are their normalized UTF-8.
 
 use std::borrow::Cow;

@@ -1,9 +1,11 @@
 //! HTTP/1.1 for one core: connections, limits, bodies; nothing of what a path means.
 //!
-//!     acceptor thread (one, blocking accept)  --round robin-->  Connections::serve on each core
-//!                                                                 | hyper over `Stream`, the glommio adapter
-//!                                                                 v
-//!                                                               Handler::handle(Request) -> Response
+//! ```text
+//! acceptor thread (one, blocking accept)  --round robin-->  Connections::serve on each core
+//!                                                             | hyper over `Stream`, the glommio adapter
+//!                                                             v
+//!                                                           Handler::handle(Request) -> Response
+//! ```
 //!
 //! Why one acceptor and not a listening socket per core: `SO_REUSEPORT` spreads connections by hash, so that a few
 //! persistent clients can all land on one core, and two nodes can share a port unnoticed. A plain listener refuses the
