@@ -409,7 +409,8 @@ mod tests {
             prop_assert_eq!((decimal.integral, decimal.fraction), (x.trunc() as i128, x.fract() != 0.0));
             if let Some(decimal) = parse_decimal(&text) {
                 let double: f64 = text.parse().unwrap();
-                prop_assert!(double.is_infinite() || (decimal.integral as f64 - double.trunc()).abs() <= double.abs() * 1e-12 + 1.0);
+                // Beyond 128 bits the integral part stays at the bound.
+                prop_assert!(double.abs() > 1.7e38 || (decimal.integral as f64 - double.trunc()).abs() <= double.abs() * 1e-12 + 1.0);
             }
         }
     }
