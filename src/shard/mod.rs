@@ -55,6 +55,9 @@ pub struct ShardSpec {
     pub buffer_bytes_max: usize,
 }
 
+/// How long [`Shard::close`] waits for work in flight: the longest is a merge.
+const CLOSE_WAIT: Duration = Duration::from_secs(60);
+
 /// What a shard asks of the node.
 pub trait ShardOwner {
     /// Adds fields to the index's mapping (a fragment `{"properties":...}`); answers when the new mapping is durable and
@@ -86,6 +89,8 @@ pub struct Shard<I: NodeIo> {
     merging: Cell<bool>,
     last_search_ms: Cell<i64>,
     closing: Cell<bool>,
+    /// Tasks of this shard that have not ended.
+    tasks: Cell<usize>,
     failure_reported: Cell<bool>,
     scratch: RefCell<Vec<ParsedDocument>>,
 }
@@ -153,6 +158,7 @@ impl<I: NodeIo> Shard<I> {
             upkeep_now: Signal::default(),
             merging: Cell::new(false),
             closing: Cell::new(false),
+            tasks: Cell::new(0),
             failure_reported: Cell::new(false),
             scratch: RefCell::default(),
         });
@@ -267,18 +273,34 @@ impl<I: NodeIo> Shard<I> {
         )
     }
 
-    /// Ends the shard's tasks; with `flush` what memory holds is committed first, so that the next start replays nothing.
+    /// Ends the shard: what was begun is finished (writes in flight become durable), its tasks have ended when this returns,
+    /// and nothing of it touches its files any more. With `flush` what memory holds is committed, so that the next start
+    /// replays nothing.
     pub async fn close(&self, flush: bool) {
         self.closing.set(true);
         self.sync_now.raise();
         self.refresh_now.raise();
         self.upkeep_now.raise();
+        // Nobody refreshes any more: those who wait for it are told what is true, that it is written.
+        self.visible.advance(i64::MAX);
+        let until = self.io.monotonic_ns() + CLOSE_WAIT.as_nanos() as u64;
+        while self.tasks.get() > 0 && self.io.monotonic_ns() < until {
+            if self.engine.failure().is_none() && self.engine.translog().needs_sync() {
+                let _ = self.engine.sync().await;
+            }
+            self.io.sleep(Duration::from_millis(1)).await;
+        }
+        if self.tasks.get() > 0 {
+            tracing::warn!(index = %self.id.index, shard = self.id.shard, tasks = self.tasks.get(), "closed with work in flight");
+        }
         if self.engine.failure().is_none() {
             // An error is noted by the engine; the translog has everything that was acknowledged.
             let _ = self.engine.sync().await;
-            let _ = self.engine.translog().seal().await;
-            if flush && let Err(e) = self.engine.flush(false, self.io.now_ms(), &self.io.pace(None)).await {
-                tracing::warn!(index = %self.id.index, shard = self.id.shard, error = %e, "no flush at close");
+            if flush {
+                if let Err(e) = self.engine.flush(false, self.io.now_ms(), &self.io.pace(None)).await {
+                    tracing::warn!(index = %self.id.index, shard = self.id.shard, error = %e, "no flush at close");
+                }
+                let _ = self.engine.translog().seal().await;
             }
         }
     }
@@ -332,12 +354,13 @@ impl<I: NodeIo> Shard<I> {
 
     /// Runs one of the shard's own tasks. Should it panic, the shard has failed: nobody would sync or refresh any more.
     fn keep(self: &Rc<Self>, lane: Lane, task: impl Future<Output = ()> + 'static) {
-        let guard = PanicFails(self.clone());
+        self.tasks.set(self.tasks.get() + 1);
+        let guard = Running(self.clone());
         self.io.spawn(
             lane,
             Box::pin(async move {
                 task.await;
-                guard.end();
+                drop(guard);
             }),
         );
     }
@@ -533,18 +556,12 @@ impl<I: NodeIo> Shard<I> {
     }
 }
 
-/// Fails the shard when dropped by a panic.
-struct PanicFails<I: NodeIo>(Rc<Shard<I>>);
+/// A task of the shard: counted until it ends; a panic in it fails the shard.
+struct Running<I: NodeIo>(Rc<Shard<I>>);
 
-impl<I: NodeIo> PanicFails<I> {
-    /// The task ended as it should.
-    fn end(self) {
-        drop(self);
-    }
-}
-
-impl<I: NodeIo> Drop for PanicFails<I> {
+impl<I: NodeIo> Drop for Running<I> {
     fn drop(&mut self) {
+        self.0.tasks.set(self.0.tasks.get() - 1);
         if std::thread::panicking() {
             let what = "a task of the shard panicked".to_owned();
             self.0.engine.fail(&ringdex_engine::Error::Failed { reason: what });
