@@ -6,7 +6,8 @@
 //!
 //! The guards, each with a test that fails without it:
 //!
-//! - [`heartbeat`]: glommio 0.9 can park with runnable tasks; a timer bounds such a stall to [`HEARTBEAT`].
+//! - [`heartbeat`]: glommio 0.9 can park with runnable tasks; a timer bounds such a stall to [`HEARTBEAT`]. It can do so before
+//!   the first task, too: [`start`] then tries again with another thread.
 //! - `iopoll_guard` (engine): before an executor opens its first file, it opens a non-empty one, or all its direct I/O
 //!   spins on a polling ring.
 //! - [`guarded`]: a panic in a task would unwind the executor's thread; it is caught, logged, and the core lives on.
@@ -23,7 +24,7 @@ use std::hash::BuildHasher;
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use futures_lite::FutureExt;
@@ -38,6 +39,9 @@ use crate::mesh::{self, Desk, Mailbox, panic_text};
 
 /// The longest an executor can sleep on runnable tasks.
 pub const HEARTBEAT: Duration = Duration::from_millis(5);
+/// How long an executor may take to poll its first task before another is tried; doubled each time.
+const FIRST_POLL_WAIT: Duration = Duration::from_secs(2);
+const FIRST_POLL_TRIES: u32 = 4;
 /// How long a task queue runs before the rings are looked at again. Under a millisecond glommio 0.9 hangs.
 pub const PREEMPT: Duration = Duration::from_millis(2);
 /// Registered I/O memory of a serving executor. The kernel pins all of it at once, so it counts from the start; what does
@@ -79,9 +83,54 @@ pub fn start<F>(
 where
     F: Future<Output = Result<(), String>> + 'static,
 {
-    let data = data.to_owned();
-    let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || run(role, &data, body))?;
-    Ok(Executor { name: name.to_owned(), thread })
+    let (name, data) = (name.to_owned(), data.to_owned());
+    let inner = name.clone();
+    let thread = std::thread::Builder::new().name(format!("{name}-starter")).spawn(move || {
+        let body = Arc::new(Mutex::new(Some(body)));
+        let attempt = || {
+            let (alive, seen) = mpsc::sync_channel(1);
+            let (data, body) = (data.clone(), Arc::clone(&body));
+            let thread = std::thread::Builder::new().name(inner.clone());
+            let thread = thread.spawn(move || run(role, &data, &body, &alive)).map_err(|e| e.to_string())?;
+            Ok((thread, seen))
+        };
+        let ended = started(FIRST_POLL_WAIT, attempt).and_then(|thread| thread.join().map_err(|p| panic_text(&*p))?);
+        if let (Err(e), Some(body)) = (&ended, take(&body)) {
+            body(Err(e.clone()));
+        }
+        ended
+    })?;
+    Ok(Executor { name, thread })
+}
+
+/// Makes attempts until one says that it is alive, or has ended. The time for it doubles with each.
+///
+/// glommio 0.9 arms its preemption timer before it runs anything. If the thread loses its CPU right there, for longer than
+/// the timer, the executor takes that for having nothing to run, and parks before the first poll of its first task. No timer
+/// is armed then and nobody has a waker, so it sleeps for ever; such a thread is left behind.
+fn started<T>(
+    mut wait: Duration,
+    mut attempt: impl FnMut() -> Result<(std::thread::JoinHandle<T>, mpsc::Receiver<()>), String>,
+) -> Result<std::thread::JoinHandle<T>, String> {
+    for _ in 0..FIRST_POLL_TRIES {
+        let (thread, seen) = attempt()?;
+        match seen.recv_timeout(wait) {
+            Ok(()) | Err(mpsc::RecvTimeoutError::Disconnected) => return Ok(thread),
+            Err(mpsc::RecvTimeoutError::Timeout) => {
+                tracing::warn!(
+                    thread = thread.thread().name(),
+                    "an executor sleeps before its first task; another try"
+                );
+                wait *= 2;
+            }
+        }
+    }
+    Err("it did not run its first task in several tries".to_owned())
+}
+
+/// Whoever comes first gets it.
+fn take<T>(shared: &Mutex<Option<T>>) -> Option<T> {
+    shared.lock().unwrap_or_else(|e| e.into_inner()).take()
 }
 
 /// A running executor.
@@ -106,7 +155,12 @@ impl Executor {
     }
 }
 
-fn run<F>(role: Role, data: &Path, body: impl FnOnce(Result<(), String>) -> Option<F>) -> Result<(), String>
+fn run<F>(
+    role: Role,
+    data: &Path,
+    body: &Mutex<Option<impl FnOnce(Result<(), String>) -> Option<F>>>,
+    alive: &mpsc::SyncSender<()>,
+) -> Result<(), String>
 where
     F: Future<Output = Result<(), String>> + 'static,
 {
@@ -131,14 +185,13 @@ where
     }
     let executor = match builder.make() {
         Ok(executor) => executor,
-        Err(e) => {
-            let error = checks::executor_refused(&e.to_string());
-            body(Err(error.clone()));
-            return Err(error);
-        }
+        Err(e) => return Err(checks::executor_refused(&e.to_string())),
     };
     executor.run(async move {
-        // First of all: the guard already waits for a blocking thread, whose word can be missed.
+        // None: this thread was given up and another has taken its place.
+        let Some(body) = take(body) else { return Ok(()) };
+        let _ = alive.send(());
+        // Before the first await: the guard already waits for a blocking thread, whose word can be missed.
         heartbeat();
         if let Err(e) = dma::iopoll_guard(data).await {
             body(Err(e.to_string()));
@@ -155,14 +208,17 @@ where
     })
 }
 
-/// Wakes the executor every [`HEARTBEAT`], whatever happens.
+/// Wakes the executor every [`HEARTBEAT`], whatever happens. A beat can itself be among the tasks that a park leaves
+/// unrun; then the next slower one wakes it.
 pub fn heartbeat() {
-    glommio::spawn_local(async {
-        loop {
-            glommio::timer::sleep(HEARTBEAT).await;
-        }
-    })
-    .detach();
+    for slower in [1, 10, 50] {
+        glommio::spawn_local(async move {
+            loop {
+                glommio::timer::sleep(HEARTBEAT * slower).await;
+            }
+        })
+        .detach();
+    }
 }
 
 /// A task whose panic ends it alone.
@@ -350,7 +406,6 @@ pub fn serve_mailbox<S: 'static>(mailbox: Arc<Mailbox<S>>, state: Rc<S>, io: &Gl
 mod tests {
     use super::*;
     use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-    use std::sync::mpsc;
 
     fn data() -> tempfile::TempDir {
         let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tmp");
@@ -407,6 +462,28 @@ mod tests {
         }
         stop.store(true, Ordering::Relaxed);
         thread.join().unwrap();
+    }
+
+    /// What a park before the first poll looks like from outside: no word, for ever.
+    #[test]
+    fn an_executor_that_sleeps_before_its_first_task_is_replaced() {
+        let begun = AtomicU64::new(0);
+        let hung = Arc::new(AtomicBool::new(true));
+        let thread = started(Duration::from_millis(50), || {
+            let (alive, seen) = mpsc::sync_channel(1);
+            let hangs = begun.fetch_add(1, Ordering::Relaxed) == 0;
+            let hung = Arc::clone(&hung);
+            let thread = std::thread::spawn(move || {
+                while hangs && hung.load(Ordering::Relaxed) {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                alive.send(()).map(|()| 7)
+            });
+            Ok((thread, seen))
+        });
+        assert_eq!(thread.unwrap().join().unwrap(), Ok(7));
+        assert_eq!(begun.load(Ordering::Relaxed), 2);
+        hung.store(false, Ordering::Relaxed);
     }
 
     /// Without the guard every append waits for a slice of a spinning executor: 4 ms and more.
