@@ -11,12 +11,14 @@
 //! | `path.repo` | `RINGDEX_PATH_REPO` (comma-separated) | | none |
 //! | `node.attr.NAME` | `RINGDEX_NODE_ATTR_NAME` | | none |
 //! | `http.max_content_length` | `RINGDEX_HTTP_MAX_CONTENT_LENGTH` | | `100mb` |
+//! | `http.read_timeout` (of a request's head; between pieces of a body) | `RINGDEX_HTTP_READ_TIMEOUT` | | `30s`, `60s` |
 //!
 //! Any other key is kept as it is. An environment variable `RINGDEX_A_B` sets `a.b`.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Everything a node is started with.
 #[derive(Clone, Debug, PartialEq)]
@@ -39,6 +41,8 @@ pub struct Config {
     pub attributes: Vec<(String, String)>,
     /// `http.max_content_length` in bytes.
     pub max_content_length: usize,
+    /// `http.read_timeout`: for the head of a request, and between two pieces of its body.
+    pub read_timeout: Option<Duration>,
     /// Any further settings from the file, flat.
     pub other: Vec<(String, String)>,
 }
@@ -55,6 +59,7 @@ impl Default for Config {
             path_repo: Vec::new(),
             attributes: Vec::new(),
             max_content_length: 100 << 20,
+            read_timeout: None,
             other: Vec::new(),
         }
     }
@@ -74,6 +79,7 @@ const KNOWN: &[&str] = &[
     "cluster.name",
     "path.repo",
     "http.max_content_length",
+    "http.read_timeout",
 ];
 
 /// The environment's short names.
@@ -113,6 +119,11 @@ impl Config {
                 "http.max_content_length" => {
                     let bytes = size(&value, machine_memory()).map_err(fail)?;
                     config.max_content_length = usize::try_from(bytes).map_err(|e| fail(e.to_string()))?;
+                }
+                "http.read_timeout" => {
+                    let ms = crate::rest::params::parse_time(&value, &key).map_err(|e| fail(e.reason))?;
+                    // As in Elasticsearch, 0 is the default again.
+                    config.read_timeout = u64::try_from(ms).ok().filter(|ms| *ms > 0).map(Duration::from_millis);
                 }
                 _ => match key.strip_prefix("node.attr.") {
                     Some(name) => config.attributes.push((name.to_owned(), value)),
@@ -377,6 +388,9 @@ mod tests {
 
     #[test]
     fn wrong_settings_are_named() {
+        let config = Config::from_layers(&[environment(&[("RINGDEX_HTTP_READ_TIMEOUT", "1500ms")])]).unwrap();
+        assert_eq!(config.read_timeout, Some(Duration::from_millis(1500)));
+        assert!(Config::from_layers(&[layer(&[("http.read_timeout", "soon")])]).is_err());
         let error = Config::from_layers(&[layer(&[("http.port", "many")])]).unwrap_err();
         assert!(error.contains("[http.port]") && error.contains("[many]"), "{error}");
         assert!(Config::from_layers(&[layer(&[("memory", "1mb")])]).is_err());

@@ -44,6 +44,7 @@ Settings come from defaults, then the file, then the environment, then flags; la
               RINGDEX_PATH_REPO=/a,/b           path.repo = [\"/a\", \"/b\"]  none
               RINGDEX_NODE_ATTR_RACK=r1         node.attr.rack = \"r1\"     none
               RINGDEX_HTTP_MAX_CONTENT_LENGTH   http.max_content_length   100mb
+              RINGDEX_HTTP_READ_TIMEOUT         http.read_timeout         30s a head, 60s a piece of a body
   --log       RINGDEX_LOG                                                 info
 
 Examples:

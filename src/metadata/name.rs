@@ -39,6 +39,9 @@ fn check(name: &str, error: &dyn Fn(&str) -> ApiError) -> ApiResult<()> {
     if name.chars().any(|c| BAD.contains(&c) || c == ',') {
         return Err(error("must not contain the following characters [ , \", *, \\, <, |, ,, >, /, ?]"));
     }
+    if name.contains(char::is_control) {
+        return Err(error("must not contain control characters"));
+    }
     if name.contains('#') {
         return Err(error("must not contain '#'"));
     }

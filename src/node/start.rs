@@ -329,11 +329,14 @@ async fn serve(seat: Seat, up: mpsc::Sender<Result<(), String>>) -> Result<(), S
     let io = GlommioIo::new(seat.begun, Some((Rc::clone(&desk), seat.maintenance)));
     let core = Core::new(io.clone(), seat.number, Arc::clone(&seat.shared), desk);
     let config = &seat.shared.config;
+    let default = Limits::default();
     let limits = Limits {
         body_bytes_max: config.max_content_length as u64,
         in_flight_bytes_max: (config.memory / 10 / seat.shared.cores.len() as u64)
             .max(2 * config.max_content_length as u64),
-        ..Limits::default()
+        header_timeout: config.read_timeout.unwrap_or(default.header_timeout),
+        body_timeout: config.read_timeout.unwrap_or(default.body_timeout),
+        ..default
     };
     let connections = Connections::new(Api::new(Rc::clone(&core)), limits);
     let counted = Rc::clone(&connections);

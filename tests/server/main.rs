@@ -1,5 +1,8 @@
 //! The real server, its own process, over real sockets and a real disk.
 
+mod bad_input;
 mod demo;
+mod disk_full;
 mod kill;
 mod process;
+mod stop;

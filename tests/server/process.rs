@@ -12,8 +12,9 @@ use serde_json::Value;
 pub struct Server {
     child: Child,
     pub url: String,
-    port: u16,
+    pub port: u16,
     data: PathBuf,
+    settings: Vec<(String, String)>,
 }
 
 /// An empty directory for one test, on a real filesystem.
@@ -24,19 +25,37 @@ pub fn fresh_directory(name: &str) -> PathBuf {
     path
 }
 
+/// A port nobody listened on a moment ago.
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").port()
+}
+
+/// The command that serves `data` on `port`.
+pub fn command(data: &Path, port: u16) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ringdex"));
+    command
+        .arg("serve")
+        .args(["--data", data.to_str().expect("a path of UTF-8")])
+        .args(["--http", &format!("127.0.0.1:{port}")])
+        .args(["--log", "warn"]);
+    command
+}
+
 impl Server {
     /// Starts a server on `data` and waits until it answers with all its shards started.
     pub fn start(data: &Path) -> Server {
-        let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").port();
-        Server::start_on(data, port)
+        Server::start_with(data, &[])
     }
 
-    fn start_on(data: &Path, port: u16) -> Server {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_ringdex"))
-            .arg("serve")
-            .args(["--data", data.to_str().expect("a path of UTF-8")])
-            .args(["--http", &format!("127.0.0.1:{port}")])
-            .args(["--log", "warn"])
+    /// The same with settings, named as in the environment.
+    pub fn start_with(data: &Path, settings: &[(&str, &str)]) -> Server {
+        let settings = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        Server::start_on(data, free_port(), settings)
+    }
+
+    fn start_on(data: &Path, port: u16, settings: Vec<(String, String)>) -> Server {
+        let mut child = command(data, port)
+            .envs(settings.iter().map(|(name, value)| (name, value)))
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
@@ -47,7 +66,8 @@ impl Server {
                 eprintln!("server: {line}");
             }
         });
-        let mut server = Server { child, url: format!("http://127.0.0.1:{port}"), port, data: data.to_owned() };
+        let mut server =
+            Server { child, url: format!("http://127.0.0.1:{port}"), port, data: data.to_owned(), settings };
         server.wait_ready();
         server
     }
@@ -81,8 +101,37 @@ impl Server {
 
     /// Starts a killed server again on the same data and port.
     pub fn restart(&mut self) {
-        let (data, port) = (self.data.clone(), self.port);
-        *self = Server::start_on(&data, port);
+        let (data, port, settings) = (self.data.clone(), self.port, self.settings.clone());
+        *self = Server::start_on(&data, port, settings);
+    }
+
+    /// SIGTERM; the exit code, or none if it has not ended within `bound`.
+    pub fn terminate(&mut self, bound: Duration) -> Option<i32> {
+        signal(self.pid(), "TERM");
+        let until = Instant::now() + bound;
+        while Instant::now() < until {
+            if let Some(status) = self.child.try_wait().expect("a child can be asked") {
+                return status.code();
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        None
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Bytes of a line of `/proc/PID/status`, such as `VmRSS`.
+    pub fn memory(&self, line: &str) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("the server runs");
+        let found = status.lines().find_map(|l| l.strip_prefix(line)?.strip_prefix(':')).expect("a known line");
+        found.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") << 10
+    }
+
+    /// Open file descriptors.
+    pub fn descriptors(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.pid())).expect("the server runs").count()
     }
 
     pub fn client(&self) -> Client {

@@ -110,8 +110,12 @@ impl Directory for DmaDirectory {
             other => other,
         };
         let file = file.map_err(|e| open_error(name, "create", &e))?;
-        if size > 0 {
-            file.pre_allocate(size, false).await.map_err(|e| error(name, "allocate", &e))?;
+        if size > 0
+            && let Err(e) = file.pre_allocate(size, false).await
+        {
+            // What it got counts as used while the file is open, even after the caller has removed it.
+            let _ = file.close().await;
+            return Err(error(name, "allocate", &e));
         }
         Ok(DmaFile { file, name: name.to_owned() })
     }

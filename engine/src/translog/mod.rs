@@ -430,7 +430,12 @@ impl<D: Directory> Translog<D> {
                 if state.preparing { None } else { Some(state.begin_preparing(&self.shared.options)) }
             };
             match work {
-                Some((generation, capacity, spare)) => return self.prepare(generation, capacity, spare).await,
+                Some((generation, capacity, spare)) => match self.prepare(generation, capacity, spare).await {
+                    // There may be space for a smaller one: from now on `begin_preparing` asks for no other.
+                    Err(Error::DiskFull { .. })
+                        if capacity > self.shared.state.borrow().size_min(&self.shared.options) => {}
+                    prepared => return prepared,
+                },
                 None => self.wait(|w| &mut w.prepared, 0, |s| (!s.preparing).then_some(())).await,
             }
         }
@@ -723,20 +728,25 @@ impl<F> State<F> {
         needed || self.next.is_none() && late()
     }
 
+    /// Of a generation that holds the operations that wait, and is worth a file.
+    fn size_min(&self, options: &Options) -> u64 {
+        let block = BLOCK as u64;
+        options.first_size.max(block + footprint(self.needed)).max(2 * block).next_multiple_of(block)
+    }
+
     fn begin_preparing(&mut self, options: &Options) -> (Generation, u64, Option<Spare>) {
         assert!(!self.preparing);
         self.preparing = true;
         let generation = self.next_generation;
         self.next_generation.0 += 1;
-        let block = BLOCK as u64;
-        let size_max = options.size_max.max(2 * block);
+        let size_max = options.size_max.max(2 * BLOCK as u64);
         let size = match self.head.as_ref().or(self.kept.back()) {
+            _ if self.full.is_some() => 0,
             None => options.first_size,
             Some(g) if g.tail > g.capacity / 2 || self.needed > 0 => g.capacity * 4,
             Some(g) => g.capacity,
         };
-        let size = size.clamp(options.first_size, size_max).max(block + footprint(self.needed));
-        let size = size.max(2 * block).next_multiple_of(block);
+        let size = size.min(size_max).next_multiple_of(BLOCK as u64).max(self.size_min(options));
         let spare = self.spares.iter().position(|s| s.capacity >= size).map(|i| self.spares.swap_remove(i));
         if spare.is_none() {
             // Too small by now.

@@ -247,6 +247,24 @@ fn full_disk_refuses_appends_only_and_resumes() {
 }
 
 #[test]
+fn a_disk_without_space_for_a_large_generation_gets_a_small_one() {
+    block_on(async {
+        let d = SimDirectory::new(1);
+        let t = new_translog(&d);
+        let mut count = 0;
+        while t.append_encoded(SeqNo(count), &op(count, 1000)).is_ok() {
+            count += 1;
+        }
+        // The next one would be larger, and that is more than there is.
+        d.limit_space(Some(d.used_space() + SMALL.first_size));
+        t.prepare_next().await.unwrap();
+        add(&t, count, 1000).await.unwrap();
+        t.sync().await.unwrap();
+        assert_eq!(reopen(&d, START).await.unwrap().1, (0..=count).collect::<Vec<_>>());
+    });
+}
+
+#[test]
 fn full_disk_does_not_keep_a_translog_from_opening() {
     block_on(async {
         let d = SimDirectory::new(1);
