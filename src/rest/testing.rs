@@ -76,6 +76,7 @@ impl FakeNode {
                 path_repo: Vec::new(),
                 attributes: Vec::new(),
                 max_content_length: 100 << 20,
+                read_timeout: None,
                 other: Vec::new(),
             },
         })
