@@ -87,12 +87,10 @@ where
     let inner = name.clone();
     let thread = std::thread::Builder::new().name(format!("{name}-starter")).spawn(move || {
         let body = Arc::new(Mutex::new(Some(body)));
-        let attempt = || {
-            let (alive, seen) = mpsc::sync_channel(1);
+        let attempt = |alive: Alive| {
             let (data, body) = (data.clone(), Arc::clone(&body));
             let thread = std::thread::Builder::new().name(inner.clone());
-            let thread = thread.spawn(move || run(role, &data, &body, &alive)).map_err(|e| e.to_string())?;
-            Ok((thread, seen))
+            thread.spawn(move || run(role, &data, &body, &alive)).map_err(|e| e.to_string())
         };
         let ended = started(FIRST_POLL_WAIT, attempt).and_then(|thread| thread.join().map_err(|p| panic_text(&*p))?);
         if let (Err(e), Some(body)) = (&ended, take(&body)) {
@@ -110,22 +108,35 @@ where
 /// is armed then and nobody has a waker, so it sleeps for ever; such a thread is left behind.
 fn started<T>(
     mut wait: Duration,
-    mut attempt: impl FnMut() -> Result<(std::thread::JoinHandle<T>, mpsc::Receiver<()>), String>,
+    mut attempt: impl FnMut(Alive) -> Result<std::thread::JoinHandle<T>, String>,
 ) -> Result<std::thread::JoinHandle<T>, String> {
-    for _ in 0..FIRST_POLL_TRIES {
-        let (thread, seen) = attempt()?;
+    let (sender, seen) = mpsc::channel();
+    let mut threads = Vec::new();
+    for number in 0..FIRST_POLL_TRIES as usize {
+        threads.push(attempt(Alive { number, sender: sender.clone() })?);
         match seen.recv_timeout(wait) {
-            Ok(()) | Err(mpsc::RecvTimeoutError::Disconnected) => return Ok(thread),
-            Err(mpsc::RecvTimeoutError::Timeout) => {
-                tracing::warn!(
-                    thread = thread.thread().name(),
-                    "an executor sleeps before its first task; another try"
-                );
+            // Perhaps an earlier one, given up too soon.
+            Ok(first) => return Ok(threads.swap_remove(first)),
+            Err(_) => {
+                tracing::warn!(attempt = number, "an executor sleeps before its first task; another try");
                 wait *= 2;
             }
         }
     }
     Err("it did not run its first task in several tries".to_owned())
+}
+
+/// How an attempt says that it is the one: it runs, or it has failed for good.
+struct Alive {
+    number: usize,
+    sender: mpsc::Sender<usize>,
+}
+
+impl Alive {
+    fn tell(&self) {
+        // Nobody listens any more when another attempt was first; then the body is gone, too.
+        let _ = self.sender.send(self.number);
+    }
 }
 
 /// Whoever comes first gets it.
@@ -159,7 +170,7 @@ fn run<F>(
     role: Role,
     data: &Path,
     body: &Mutex<Option<impl FnOnce(Result<(), String>) -> Option<F>>>,
-    alive: &mpsc::SyncSender<()>,
+    alive: &Alive,
 ) -> Result<(), String>
 where
     F: Future<Output = Result<(), String>> + 'static,
@@ -185,12 +196,15 @@ where
     }
     let executor = match builder.make() {
         Ok(executor) => executor,
-        Err(e) => return Err(checks::executor_refused(&e.to_string())),
+        Err(e) => {
+            alive.tell();
+            return Err(checks::executor_refused(&e.to_string()));
+        }
     };
     executor.run(async move {
         // None: this thread was given up and another has taken its place.
         let Some(body) = take(body) else { return Ok(()) };
-        let _ = alive.send(());
+        alive.tell();
         // Before the first await: the guard already waits for a blocking thread, whose word can be missed.
         heartbeat();
         if let Err(e) = dma::iopoll_guard(data).await {
@@ -469,19 +483,18 @@ mod tests {
     fn an_executor_that_sleeps_before_its_first_task_is_replaced() {
         let begun = AtomicU64::new(0);
         let hung = Arc::new(AtomicBool::new(true));
-        let thread = started(Duration::from_millis(50), || {
-            let (alive, seen) = mpsc::sync_channel(1);
+        let thread = started(Duration::from_millis(50), |alive| {
             let hangs = begun.fetch_add(1, Ordering::Relaxed) == 0;
             let hung = Arc::clone(&hung);
-            let thread = std::thread::spawn(move || {
+            Ok(std::thread::spawn(move || {
                 while hangs && hung.load(Ordering::Relaxed) {
                     std::thread::sleep(Duration::from_millis(1));
                 }
-                alive.send(()).map(|()| 7)
-            });
-            Ok((thread, seen))
+                alive.tell();
+                7
+            }))
         });
-        assert_eq!(thread.unwrap().join().unwrap(), Ok(7));
+        assert_eq!(thread.unwrap().join().unwrap(), 7);
         assert_eq!(begun.load(Ordering::Relaxed), 2);
         hung.store(false, Ordering::Relaxed);
     }
@@ -569,7 +582,7 @@ mod tests {
                 .unwrap();
             assert_ne!(here, there);
             assert_eq!((nice, opened), (19, path.join("shard")));
-            assert_eq!(rustix::process::getpriority_process(None).unwrap(), 0);
+            assert!(rustix::process::getpriority_process(None).unwrap() < 19, "only maintenance gives way");
             let panicked = io.maintain::<()>(&directory, |_| Box::pin(async { panic!("merge") })).await;
             assert_eq!(panicked.unwrap_err().reason, "internal error: panicked: merge".replace("panicked: ", ""));
             assert_eq!(io.maintain(&directory, |_| Box::pin(async { 5 })).await, Ok(5));

@@ -57,7 +57,7 @@ fn sigterm_under_load_loses_nothing_and_leaves_nothing_to_replay() {
         let (status, got) = client.ask("GET", &format!("/load/_doc/{id}"), None);
         let found = got["_source"]["n"].as_u64();
         // The last write of a client may be in without its answer having arrived.
-        assert!(status == 200 && found.is_some_and(|m| m == *n || m > *n), "[{id}]: {n} acknowledged, found {got}");
+        assert!(status == 200 && found.is_some_and(|m| m >= *n), "[{id}]: {n} acknowledged, found {got}");
     }
     drop(server);
     std::fs::remove_dir_all(&data).expect("it can go");
