@@ -304,6 +304,59 @@ fn bodies_over_the_limit_answer_413() {
 }
 
 #[test]
+fn declared_length_over_the_limit_is_refused_before_any_of_the_body() {
+    let server = server(Limits { body_bytes_max: 1000, ..Limits::default() });
+    for expect in ["", "expect: 100-continue\r\n"] {
+        let mut client = Client::new(&server);
+        let begun = Instant::now();
+        client.send(format!("POST /x HTTP/1.1\r\nhost: x\r\n{expect}content-length: {}\r\n\r\n", 4_u64 << 30));
+        let answer = client.answer();
+        assert_eq!((answer.status, answer.header("connection")), (413, Some("close")), "{expect}");
+        assert!(client.closed(), "its side is closed with the answer");
+        assert!(begun.elapsed() < Duration::from_secs(3), "{expect}: {:?}", begun.elapsed());
+    }
+}
+
+#[test]
+fn chunked_body_over_the_limit_is_refused_when_it_passes_it() {
+    let server = server(Limits { body_bytes_max: 1000, ..Limits::default() });
+    let mut client = Client::new(&server);
+    client.send("POST /x HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n3e9\r\n");
+    client.send(vec![b'a'; 1001]);
+    client.send("\r\n");
+    let answer = client.answer();
+    assert_eq!((answer.status, answer.header("connection")), (413, Some("close")));
+    assert!(client.closed());
+}
+
+#[test]
+fn client_that_sends_first_and_reads_later_sees_its_refusal() {
+    let server = server(Limits { body_bytes_max: 1000, ..Limits::default() });
+    for _ in 0..5 {
+        let mut client = Client::new(&server);
+        client.send("POST /x HTTP/1.1\r\nhost: x\r\ncontent-length: 9000000\r\n\r\n");
+        client.send(vec![b'a'; 9_000_000]);
+        assert_eq!(client.answer().status, 413);
+        assert!(client.closed());
+    }
+}
+
+#[test]
+fn client_that_keeps_sending_after_its_refusal_is_cut_off() {
+    let server = server(Limits { body_bytes_max: 1000, ..Limits::default() });
+    let mut client = Client::new(&server);
+    client.send(format!("POST /x HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n", 4_u64 << 30));
+    let piece = vec![b'a'; 1 << 20];
+    let sent = (0..200).take_while(|_| client.0.get_mut().write_all(&piece).is_ok()).count();
+    assert!((16..100).contains(&sent), "cut off after {sent} MiB");
+
+    // Slowly: the time is bounded, not only the bytes.
+    let mut client = Client::new(&server);
+    client.send(format!("POST /x HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n", 4_u64 << 30));
+    until("a client that trickles is cut off", || client.0.get_mut().write_all(b"a").is_err());
+}
+
+#[test]
 fn bytes_in_flight_are_bounded_and_given_back() {
     let server = server(Limits { in_flight_bytes_max: 1000, ..Limits::default() });
     let mut client = Client::new(&server);

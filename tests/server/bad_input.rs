@@ -301,11 +301,18 @@ fn framing(server: &Server) {
 }
 
 fn large_bodies(server: &Server) {
-    // Said in advance: refused at its beginning, of which a part is read so that the client gets to see the answer.
+    // Said in advance: refused before any of it comes, whether or not the client waits to be told to send it.
     let head = "PUT /i/_doc/bad HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n";
     let before = server.memory("VmHWM");
+    for expect in ["", "expect: 100-continue\r\n"] {
+        let begun = Instant::now();
+        let bytes = format!("{head}{expect}content-length: {}\r\n\r\n", 4_u64 << 30).into_bytes();
+        refused(&send(server, &bytes).expect("an answer"), "4 GiB, none of it sent", 413, "content_too_long");
+        assert!(begun.elapsed() < Duration::from_secs(1), "answered after {:?}", begun.elapsed());
+    }
+    // Sent all the same: a part is read, so that the client gets to see the answer.
     let mut declared = format!("{head}content-length: {}\r\n\r\n", 4_u64 << 30).into_bytes();
-    declared.resize(declared.len() + (17 << 20), b' ');
+    declared.resize(declared.len() + (8 << 20), b' ');
     refused(&send(server, &declared).expect("an answer"), "4 GiB, declared", 413, "content_too_long");
     let grown = server.memory("VmHWM").saturating_sub(before);
     assert!(grown < 32 << 20, "refusing a declared length took {grown} bytes");

@@ -53,13 +53,22 @@ pub(super) struct Source {
     ended: Cell<bool>,
     /// Whether anyone asked for the body.
     pub(super) polled: Cell<bool>,
+    /// It turned out longer than allowed: the rest is not worth reading.
+    pub(super) too_long: Cell<bool>,
     watch: Rc<Watch>,
     now: Rc<Cell<Tick>>,
 }
 
 impl Source {
     pub(super) fn new(incoming: Incoming, watch: Rc<Watch>, now: Rc<Cell<Tick>>) -> Source {
-        Source { incoming: RefCell::new(incoming), ended: Cell::new(false), polled: Cell::new(false), watch, now }
+        Source {
+            incoming: RefCell::new(incoming),
+            ended: Cell::new(false),
+            polled: Cell::new(false),
+            too_long: Cell::new(false),
+            watch,
+            now,
+        }
     }
 
     /// The next piece as sent.
@@ -155,6 +164,7 @@ impl BodyReader {
     fn count(&mut self, piece: Bytes) -> Result<Bytes, BodyError> {
         let size = piece.len() as u64;
         if self.read + size > self.limit {
+            self.source.too_long.set(true);
             return Err(BodyError::TooLong { limit: self.limit });
         }
         let wanted = self.in_flight.get() + size;

@@ -3,8 +3,9 @@
 //! - A connection is one future; requests on it are handled one after the other, in order.
 //! - When the client closes its side the request in work is dropped, as Elasticsearch does (a half-closed socket and a
 //!   dead one look the same from here, and work nobody waits for must stop).
-//! - What the handler leaves of a body is read and thrown away up to a bound, so that the client gets to see its answer
-//!   rather than a reset.
+//! - What the handler leaves of a body is read and thrown away up to a bound, so that the connection can be used again.
+//! - A body over the limit is refused at once: the answer goes out, our side of the connection is closed, and only then is
+//!   some of what the client sends thrown away, so that it gets to see its answer rather than a reset.
 
 use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
@@ -198,6 +199,7 @@ impl<H: Handler> Connections<H> {
 
         let source =
             (!incoming.is_end_stream()).then(|| Rc::new(Source::new(incoming, Rc::clone(watch), Rc::clone(&self.now))));
+        let mut refused = refusal.is_some();
         let response = match refusal {
             Some(refusal) => self.handler.refuse(&refusal),
             None => {
@@ -211,12 +213,19 @@ impl<H: Handler> Connections<H> {
                 self.handled(request).await
             }
         };
+        if let Some(source) = &source {
+            refused |= source.too_long.get();
+        }
         let drained = match source {
+            Some(_) if refused => false,
             // Reading would tell a client that still waits for our word to send its body.
             Some(source) if expects && !source.polled.get() => false,
             Some(source) => drain(&source).await,
             None => true,
         };
+        if !drained {
+            watch.linger();
+        }
         self.render(response, is_head, compress, !drained || self.draining.get()).await
     }
 

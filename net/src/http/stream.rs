@@ -4,8 +4,8 @@ use std::cell::{Cell, RefCell};
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
-use std::time::Instant;
+use std::task::{Context, Poll, Waker, ready};
+use std::time::{Duration, Instant};
 
 use futures_lite::{AsyncRead, AsyncWrite};
 use glommio::net::TcpStream;
@@ -15,6 +15,13 @@ use super::Limits;
 
 /// Bytes one read takes at most.
 const SCRATCH: usize = 64 << 10;
+/// What a connection throws away after its last answer: closed with bytes unread, the socket would answer them with a
+/// reset, which can overtake our answer.
+const LINGER_BYTES_MAX: usize = 16 << 20;
+/// How long it does so.
+const LINGER_MAX: Duration = Duration::from_secs(5);
+/// Bytes thrown away before others get a turn.
+const LINGER_STEP: usize = 256 << 10;
 
 thread_local! {
     // One for all connections of a core: an idle connection owns no buffer. Reading through it costs a copy, and
@@ -39,6 +46,10 @@ pub(super) struct Watch {
     /// No request in work.
     idle_since: Cell<Tick>,
     in_work: Cell<bool>,
+    /// The connection ends with bytes of the client unread.
+    lingers: Cell<bool>,
+    /// The last answer is out, and what the client still sends is thrown away.
+    linger_since: Cell<Option<Tick>>,
     fate: Cell<Fate>,
     waker: RefCell<Option<Waker>>,
 }
@@ -81,6 +92,11 @@ impl Watch {
         }
     }
 
+    /// The answer in work is the last one, and some of its request will not be read.
+    pub(super) fn linger(&self) {
+        self.lingers.set(true);
+    }
+
     pub(super) fn in_work(&self) -> bool {
         self.in_work.get()
     }
@@ -92,6 +108,8 @@ impl Watch {
             Some("the client does not read its answer")
         } else if over(self.body_since.get(), limits.body) {
             Some("the body does not arrive")
+        } else if over(self.linger_since.get(), limits.linger) {
+            Some("the client does not take its refusal")
         } else if over(self.head_since.get(), limits.header) {
             Some("the head of the request does not arrive")
         } else if !self.in_work.get() && over(Some(self.idle_since.get()), limits.idle) {
@@ -124,6 +142,7 @@ impl Watch {
 pub(super) struct TickLimits {
     pub(super) header: Tick,
     pub(super) body: Tick,
+    pub(super) linger: Tick,
     pub(super) write: Tick,
     pub(super) idle: Tick,
 }
@@ -136,6 +155,7 @@ impl TickLimits {
         TickLimits {
             header: ticks(limits.header_timeout),
             body: ticks(limits.body_timeout),
+            linger: ticks(limits.body_timeout.min(LINGER_MAX)),
             write: ticks(limits.write_timeout),
             idle: ticks(limits.idle_timeout),
         }
@@ -147,11 +167,12 @@ pub(super) struct Stream {
     socket: TcpStream,
     watch: Rc<Watch>,
     now: Rc<Cell<Tick>>,
+    lingered: usize,
 }
 
 impl Stream {
     pub(super) fn new(socket: TcpStream, watch: Rc<Watch>, now: Rc<Cell<Tick>>) -> Stream {
-        Stream { socket, watch, now }
+        Stream { socket, watch, now, lingered: 0 }
     }
 }
 
@@ -196,6 +217,27 @@ impl hyper::rt::Write for Stream {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_close(cx)
+        let this = &mut *self;
+        if this.watch.linger_since.get().is_none() {
+            ready!(Pin::new(&mut this.socket).poll_close(cx))?;
+            if !this.watch.lingers.get() {
+                return Poll::Ready(Ok(()));
+            }
+            this.watch.linger_since.set(Some(this.now.get()));
+        }
+        let pause = this.lingered + LINGER_STEP;
+        READ.with_borrow_mut(|scratch| {
+            while this.lingered < LINGER_BYTES_MAX {
+                if this.lingered >= pause {
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                match ready!(Pin::new(&mut this.socket).poll_read(cx, scratch)) {
+                    Ok(0) | Err(_) => break,
+                    Ok(n) => this.lingered += n,
+                }
+            }
+            Poll::Ready(Ok(()))
+        })
     }
 }
