@@ -20,7 +20,7 @@ use crate::stats::Stage;
 impl<I: NodeIo> Shard<I> {
     /// Starts one background merge if the policy wants one and none is running.
     pub(super) fn start_merges(self: &Rc<Self>) {
-        if self.merging.get() {
+        if self.merging.get() || !self.merge_backoff.borrow().rest(self.io.monotonic_ns()).is_zero() {
             return;
         }
         let policy = self.settings.borrow().merge.clone();
@@ -31,9 +31,15 @@ impl<I: NodeIo> Shard<I> {
             let merged = shard.merge(&candidate).await;
             shard.merging.set(false);
             match merged {
-                Ok(()) => shard.upkeep_now.raise(),
+                Ok(()) => {
+                    shard.merge_backoff.borrow_mut().succeeded();
+                    shard.upkeep_now.raise();
+                }
                 Err(e) => {
-                    tracing::warn!(index = %shard.id.index, shard = shard.id.shard, error = %e, "merge given up")
+                    let failures = shard.merge_backoff.borrow_mut().failed(shard.io.monotonic_ns());
+                    if let Some(failures) = failures {
+                        tracing::warn!(index = %shard.id.index, shard = shard.id.shard, error = %e, failures, "merge given up");
+                    }
                 }
             }
             shard.report_failure();

@@ -7,6 +7,7 @@
 //!
 //! Invariant: after the engine has failed nothing is acknowledged; the owner is told once.
 
+pub mod backoff;
 pub mod message;
 pub mod settings;
 pub mod signal;
@@ -34,6 +35,7 @@ use crate::backend::{CompiledIndex, LocalFuture};
 use crate::error::{ApiError, ApiResult};
 use crate::io::{Lane, NodeIo};
 use crate::stats::{self, Stage};
+use backoff::Backoff;
 use message::{SegmentStats, ShardId, ShardRequest, ShardResponse, ShardStats};
 use settings::ShardSettings;
 use signal::{Signal, Watermark};
@@ -57,6 +59,10 @@ pub struct ShardSpec {
 
 /// How long [`Shard::close`] waits for work in flight: the longest is a merge.
 const CLOSE_WAIT: Duration = Duration::from_secs(60);
+/// Upkeep and merges that find no space are tried again after at most so long.
+const UPKEEP_WAIT_MAX: Duration = Duration::from_secs(10);
+/// Writes are refused without looking for space again for at most so long.
+const ROOM_WAIT_MAX: Duration = Duration::from_secs(1);
 
 /// What a shard asks of the node.
 pub trait ShardOwner {
@@ -87,6 +93,10 @@ pub struct Shard<I: NodeIo> {
     refresh_now: Signal,
     upkeep_now: Signal,
     merging: Cell<bool>,
+    /// Of writers that find no room in the translog.
+    room_backoff: RefCell<Backoff>,
+    upkeep_backoff: RefCell<Backoff>,
+    merge_backoff: RefCell<Backoff>,
     last_search_ms: Cell<i64>,
     closing: Cell<bool>,
     /// Tasks of this shard that have not ended.
@@ -157,6 +167,9 @@ impl<I: NodeIo> Shard<I> {
             refresh_now: Signal::default(),
             upkeep_now: Signal::default(),
             merging: Cell::new(false),
+            room_backoff: RefCell::new(Backoff::new(ROOM_WAIT_MAX)),
+            upkeep_backoff: RefCell::new(Backoff::new(UPKEEP_WAIT_MAX)),
+            merge_backoff: RefCell::new(Backoff::new(UPKEEP_WAIT_MAX)),
             closing: Cell::new(false),
             tasks: Cell::new(0),
             failure_reported: Cell::new(false),
@@ -322,7 +335,11 @@ impl<I: NodeIo> Shard<I> {
                 pace.yield_if_needed().await;
                 if self.engine.buffer_bytes() > self.buffer_bytes_max {
                     self.engine.refresh(self.io.now_ms(), &pace).await?;
-                    self.engine.write_images().await?;
+                    match self.engine.write_images().await {
+                        // They stay in memory, which has held them before.
+                        Ok(()) | Err(ringdex_engine::Error::DiskFull { .. }) => {}
+                        Err(e) => return Err(e.into()),
+                    }
                 }
             }
         }
@@ -418,23 +435,50 @@ impl<I: NodeIo> Shard<I> {
         while !self.closing.get() && self.engine.failure().is_none() {
             or(self.io.sleep(Duration::from_secs(5)), self.upkeep_now.wait()).await;
             self.contexts.borrow_mut().expire(self.io.now_ms());
-            let translog = self.engine.translog();
-            let mut trouble = None;
-            if translog.wants_next() {
-                trouble = translog.prepare_next().await.err();
+            // In trouble, signals are heard but only time counts: there is one for every sync.
+            loop {
+                let rest = self.upkeep_backoff.borrow().rest(self.io.monotonic_ns());
+                if rest.is_zero() || self.closing.get() {
+                    break;
+                }
+                or(self.io.sleep(rest), self.upkeep_now.wait()).await;
             }
-            trouble = trouble.or(self.engine.write_images().await.err());
-            let threshold = self.settings.borrow().flush_threshold_bytes;
-            if translog.stats().uncommitted_size_in_bytes > threshold {
-                add(&self.counters.flush_periodic, 1);
-                trouble = trouble.or(self.timed_flush(false).await.err());
+            if self.closing.get() {
+                break;
             }
-            if let Some(e) = trouble {
-                tracing::warn!(index = %self.id.index, shard = self.id.shard, error = %e, "upkeep put off");
+            match self.upkeep().await {
+                Ok(()) => {
+                    let failures = self.upkeep_backoff.borrow_mut().succeeded();
+                    if let Some(failures) = failures {
+                        tracing::info!(index = %self.id.index, shard = self.id.shard, failures, "upkeep goes on");
+                    }
+                    self.start_merges();
+                }
+                // No merge now: it needs space before it gives any back.
+                Err(e) => {
+                    let failures = self.upkeep_backoff.borrow_mut().failed(self.io.monotonic_ns());
+                    if let Some(failures) = failures {
+                        tracing::warn!(index = %self.id.index, shard = self.id.shard, error = %e, failures, "upkeep put off");
+                    }
+                }
             }
-            self.start_merges();
         }
         self.report_failure();
+    }
+
+    /// One round. Every part is tried, whatever became of the others; the first error.
+    async fn upkeep(&self) -> ringdex_engine::Result<()> {
+        let translog = self.engine.translog();
+        let prepared = if translog.wants_next() { translog.prepare_next().await } else { Ok(()) };
+        let written = self.engine.write_images().await;
+        let threshold = self.settings.borrow().flush_threshold_bytes;
+        let flushed = if translog.stats().uncommitted_size_in_bytes > threshold {
+            add(&self.counters.flush_periodic, 1);
+            self.timed_flush(false).await
+        } else {
+            Ok(())
+        };
+        prepared.and(written).and(flushed)
     }
 
     async fn refresh(&self, external: bool) -> ApiResult<()> {

@@ -144,12 +144,14 @@ impl<I: NodeIo> Shard<I> {
         parsed: &mut ParsedDocument,
     ) -> ApiResult<Item> {
         let began = self.io.monotonic_ns();
+        let size = OPERATION_OVERHEAD + op.id.len() + op.routing.as_ref().map_or(0, String::len) + source.len();
+        // First: a document that is refused for want of space must not have changed the mapping.
+        self.reserve(size).await?;
         self.parse(&op.id, source, parsed).await?;
         let parsed_at = self.io.monotonic_ns();
         stats::record(Stage::Parse, parsed_at - began);
-        let size = OPERATION_OVERHEAD + op.id.len() + op.routing.as_ref().map_or(0, String::len) + source.len();
-        let translog = self.engine.translog();
-        translog.reserve(size).await.map_err(|e| self.here(e))?;
+        // Again, for parsing may have waited. Nothing awaits from here to the append.
+        self.reserve(size).await?;
         let operation = IndexOperation {
             id: &op.id,
             routing: op.routing.as_deref(),
@@ -166,8 +168,39 @@ impl<I: NodeIo> Shard<I> {
         Ok((result_of(outcome, &applied), Some(applied.location)))
     }
 
+    /// Waits for room for an operation in the translog. On a full disk the refused do not all look for space again: they
+    /// are told what was found within the last second, and upkeep, which can make space, is hurried.
+    async fn reserve(&self, size: usize) -> ApiResult<()> {
+        let translog = self.engine.translog();
+        let hurry = || {
+            self.upkeep_backoff.borrow_mut().press();
+            self.upkeep_now.raise();
+        };
+        if let Some(full) = translog.refusal(size)
+            && !self.room_backoff.borrow().rest(self.io.monotonic_ns()).is_zero()
+        {
+            hurry();
+            return Err(self.here(full));
+        }
+        match translog.reserve(size).await {
+            Ok(()) => {
+                if self.room_backoff.borrow_mut().succeeded().is_some() {
+                    hurry();
+                }
+                Ok(())
+            }
+            Err(e) => {
+                if matches!(e, Error::DiskFull { .. }) {
+                    self.room_backoff.borrow_mut().failed(self.io.monotonic_ns());
+                    hurry();
+                }
+                Err(self.here(e))
+            }
+        }
+    }
+
     async fn delete(&self, op: &WriteOp) -> ApiResult<Item> {
-        self.engine.translog().reserve(OPERATION_OVERHEAD + op.id.len()).await.map_err(|e| self.here(e))?;
+        self.reserve(OPERATION_OVERHEAD + op.id.len()).await?;
         let condition = condition_of(op.condition);
         let now_ms = self.io.now_ms();
         let applied = self.engine.delete(&op.id, condition, self.term, now_ms).map_err(|e| self.here(e))?;

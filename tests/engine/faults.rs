@@ -1,6 +1,8 @@
 //! Disks that fail without dying: failed syncs, failed writes, no space, flipped bits.
 
-use ringdex::shard::message::{RefreshPolicy, ShardRequest, ShardResponse, WriteRequest};
+use ringdex::error::ApiResult;
+use ringdex::shard::message::{RefreshPolicy, ShardRequest, ShardResponse, WriteOp, WriteRequest};
+use ringdex_engine::store::sim::Step;
 use serde_json::json;
 
 use crate::harness::{Dice, Harness, put, scenario};
@@ -73,6 +75,102 @@ fn writes_stop_at_a_full_disk_and_go_on_when_there_is_space() {
         harness.pause(10_000);
         harness.write(vec![put("after", json!({"n": 1}))], RefreshPolicy::Immediate);
         assert!(harness.acked.contains_key("after"), "seed {seed}: space is back, writing is not");
+        harness.check();
+        harness.crash();
+        harness.open().expect("opens");
+        harness.check();
+    }
+}
+
+/// Writes documents until ten in a row are refused.
+fn fill(harness: &mut Harness) {
+    let filler = "x".repeat(9_000);
+    let mut refused = 0;
+    for n in 0..1000 {
+        let op = put(&format!("f{n}"), json!({"n": n, "text": filler}));
+        match try_put(harness, &op) {
+            Ok(()) => refused = 0,
+            Err(e) => {
+                assert_eq!((e.status, e.kind.as_str()), (429, "cluster_block_exception"), "{e}");
+                refused += 1;
+            }
+        }
+        if refused == 10 {
+            return;
+        }
+    }
+    panic!("the disk never was full");
+}
+
+fn try_put(harness: &mut Harness, op: &WriteOp) -> ApiResult<()> {
+    let request = WriteRequest { ops: vec![op.clone()], refresh: RefreshPolicy::None, wait_for_sync: None };
+    let answer = harness.ask(ShardRequest::Write(request)).unwrap_or_else(|e| panic!("not a failed shard: {e}"));
+    let ShardResponse::Write(mut answer) = answer else { panic!("not an answer to a write") };
+    answer.items.remove(0).map(|done| harness.note(op, &done))
+}
+
+#[test]
+fn a_full_disk_is_left_alone_however_many_writes_it_refuses() {
+    for seed in 0..4 {
+        let mut harness = Harness::new(seed, json!({"index.translog.generation_threshold_size": "64kb"}));
+        harness.open().expect("an empty disk opens");
+        let disk = harness.disk();
+        disk.limit_space(Some(disk.used_space() + (200 << 10)));
+        fill(&mut harness);
+        disk.limit_space(Some(0));
+        disk.clear_trace();
+        // Ten seconds, with a refusal and what wakes upkeep every ten milliseconds.
+        for n in 0..1000 {
+            let op = put(&format!("r{n}"), json!({"n": n, "text": "x".repeat(9_000), "new": n}));
+            try_put(&mut harness, &op).expect_err("accepted on a full disk");
+            if n % 10 == 0 {
+                harness.ask(ShardRequest::Refresh).expect("refreshes");
+            }
+            harness.pause(10);
+        }
+        let created: Vec<String> = disk
+            .trace()
+            .into_iter()
+            .filter_map(|step| match step {
+                Step::Create(name) if name.starts_with("translog-") => Some(name),
+                _ => None,
+            })
+            .collect();
+        assert!((5..=80).contains(&created.len()), "seed {seed}: {} attempts in ten seconds", created.len());
+        assert!(created.iter().all(|name| *name == created[0]), "seed {seed}: one name is enough, {created:?}");
+        let mapping = harness.owner.index.borrow().mapping.to_string();
+        assert!(!mapping.contains("\"new\""), "seed {seed}: a refused document changed the mapping");
+        disk.limit_space(None);
+        harness.pause(1_000);
+        try_put(&mut harness, &put("after", json!({"n": 1}))).expect("space is back");
+        harness.check();
+    }
+}
+
+#[test]
+fn a_shard_opens_on_a_full_disk_and_writes_when_there_is_space() {
+    for seed in 0..12 {
+        let mut harness = Harness::new(seed, json!({"index.translog.generation_threshold_size": "64kb"}));
+        harness.open().expect("an empty disk opens");
+        scenario(&mut harness, &mut Dice(seed), 10);
+        let disk = harness.disk();
+        disk.limit_space(Some(disk.used_space() + (300 << 10)));
+        fill(&mut harness);
+        for _ in 0..3 {
+            disk.limit_space(Some(0));
+            harness.crash();
+            harness.open().unwrap_or_else(|e| panic!("seed {seed}: a full disk does not keep a shard from opening: {e}"));
+            harness.check();
+            // Until what was prepared and never used is.
+            fill(&mut harness);
+            harness.check();
+        }
+        // Nobody writes: upkeep finds out by itself.
+        disk.limit_space(None);
+        harness.pause(12_000);
+        let used = disk.used_space();
+        disk.limit_space(Some(used));
+        try_put(&mut harness, &put("after", json!({"n": 1}))).expect("there was space, and upkeep has taken some");
         harness.check();
         harness.crash();
         harness.open().expect("opens");

@@ -10,7 +10,7 @@ use std::future::Future;
 use std::ops::Deref;
 use std::sync::Arc;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 pub mod bitpack;
 #[cfg(test)]
@@ -110,8 +110,17 @@ pub async fn replace_file<D: Directory>(directory: &D, name: &str, content: &[u8
     directory.sync().await
 }
 
-/// Creates a file with `content`, syncs and closes it. The directory entry is not synced.
+/// Creates a file with `content`, syncs and closes it. The directory entry is not synced. When there is no space, what was
+/// written is removed again: half a file would keep the space from others.
 pub async fn write_file<D: Directory>(directory: &D, name: &str, content: &[u8]) -> Result<()> {
+    let written = write_padded(directory, name, content).await;
+    if let Err(Error::DiskFull { .. }) = written {
+        let _ = directory.remove(name).await;
+    }
+    written
+}
+
+async fn write_padded<D: Directory>(directory: &D, name: &str, content: &[u8]) -> Result<()> {
     const CHUNK: usize = 1 << 20;
     let padded_size = content.len().div_ceil(BLOCK) * BLOCK;
     let file = directory.create(name, padded_size as u64).await?;

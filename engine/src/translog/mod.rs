@@ -261,6 +261,14 @@ impl<D: Directory> Translog<D> {
         }
     }
 
+    /// Why [`reserve`](Translog::reserve) of `size` bytes would have to look for space that was not there last time.
+    #[must_use]
+    pub fn refusal(&self, size: usize) -> Option<Error> {
+        let state = self.shared.state.borrow();
+        let size = checked_size(size).ok()?;
+        if state.has_room(size) { None } else { state.full.clone() }
+    }
+
     /// Copies an operation, encoded as [`Operation::encode`] does, into the current batch. Refused with `DiskFull` or
     /// `Rejected` (the next generation is not ready) without any change; never after a successful
     /// [`reserve`](Translog::reserve) of its size without an `await` between.
@@ -436,7 +444,13 @@ impl<D: Directory> Translog<D> {
                         if capacity > self.shared.state.borrow().size_min(&self.shared.options) => {}
                     prepared => return prepared,
                 },
-                None => self.wait(|w| &mut w.prepared, 0, |s| (!s.preparing).then_some(())).await,
+                None => {
+                    self.wait(|w| &mut w.prepared, 0, |s| (!s.preparing).then_some(())).await;
+                    // What one has not found, all who waited for it need not look for.
+                    if let Some(full) = &self.shared.state.borrow().full {
+                        return Err(full.clone());
+                    }
+                }
             }
         }
     }
@@ -468,6 +482,10 @@ impl<D: Directory> Translog<D> {
             Ok(Prepared::Full(e, spare)) => {
                 let mut state = self.shared.state.borrow_mut();
                 state.full = Some(e.clone());
+                // No file has ever had this number.
+                if spare.is_none() && state.next_generation.0 == generation.0 + 1 {
+                    state.next_generation = generation;
+                }
                 state.spares.extend(spare);
                 Err(e)
             }
@@ -547,7 +565,14 @@ impl<D: Directory> Translog<D> {
                 continue;
             }
             if name != spare.name {
-                directory.rename(&spare.name, &name).await?;
+                match directory.rename(&spare.name, &name).await {
+                    Ok(()) => {}
+                    Err(Error::DiskFull { .. }) => {
+                        directory.remove(&spare.name).await?;
+                        continue;
+                    }
+                    Err(e) => return Err(e),
+                }
             }
             recycled.push(Spare { name, capacity: spare.capacity });
         }
