@@ -25,6 +25,8 @@ use crate::stats;
 
 /// Times a shard is opened before it is given up (`index.allocation.max_retries`).
 const OPEN_TRIES: u32 = 5;
+/// After these the next tries of a shard that finds no space follow each other so far apart.
+const DISK_FULL_WAIT: Duration = Duration::from_secs(5);
 /// How long a write waits for a recovering shard.
 const RECOVERY_WAIT: Duration = Duration::from_secs(60);
 
@@ -186,9 +188,20 @@ impl<I: NodeIo> Core<I> {
                     }
                 }
                 Err(e) => {
-                    tracing::error!(uuid = %key.0, shard = key.1, error = %e, "a shard cannot be opened");
+                    // A full disk is no fault of the shard's: it opens when there is space. Told once.
+                    let disk_full = e.status == 429 && e.kind == "cluster_block_exception";
+                    if attempt == OPEN_TRIES {
+                        tracing::error!(uuid = %key.0, shard = key.1, error = %e, disk_full, "a shard cannot be opened");
+                    }
                     let reason = e.to_string();
                     this.settle(&key, SlotStage::Failed, ShardHealth::Failed(reason));
+                    if disk_full {
+                        this.io.sleep(DISK_FULL_WAIT).await;
+                        let still = this.shards.borrow().get(&key).map(|slot| slot.generation) == Some(generation);
+                        if still && !this.stopping.get() {
+                            this.open(key, OPEN_TRIES + 1);
+                        }
+                    }
                 }
             }
         };

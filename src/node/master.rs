@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use ringdex_engine::error::Error;
+use ringdex_engine::store::{BLOCK, Directory, File};
 use ringdex_net::cluster::state::{ClusterState, IndexMetadata};
 use serde_json::json;
 
@@ -29,6 +31,11 @@ const TOMBSTONES_MAX: usize = 500;
 const UPDATES_MAX: usize = 10_000;
 /// How long an update waits for new shards to start before it is answered without them.
 const START_WAIT: Duration = Duration::from_secs(30);
+/// Allocated and removed again before indices are created.
+const ROOM_PROBE: &str = "room-probe";
+/// What a new shard allocates: its first translog generation, a commit point, directories.
+const SHARD_BYTES: u64 = (256 << 10) + 8 * BLOCK as u64;
+const PROBE_BYTES_MAX: u64 = 64 << 20;
 
 type Answer = ApiResult<Arc<ClusterState>>;
 
@@ -72,7 +79,7 @@ pub async fn start_master<I: NodeIo>(
             raise_terms(&mut persisted.state);
             persisted.state.version += 1;
             persisted.state.state_uuid = uuid(&io);
-            store.save(&persisted).await?;
+            store.save_at_start(&persisted).await?;
             persisted
         }
         None => {
@@ -104,6 +111,10 @@ pub async fn start_master<I: NodeIo>(
         failed: RefCell::default(),
     });
     master.sweep_directories(&persisted.state, directories).await;
+    if let Ok(directory) = master.io.directory(&master.shared.config.data).await {
+        // Left by a crash, if at all.
+        let _ = directory.remove(ROOM_PROBE).await;
+    }
     let compiled = compile_all(&persisted.state, &BTreeMap::new(), true)?;
     let published = Arc::new(master.derive(Arc::new(persisted.state), compiled));
     master.publish(&published).await;
@@ -158,7 +169,13 @@ impl<I: NodeIo> Master<I> {
         let mut compiled = before.compiled.clone();
         let mut accepted = Vec::new();
         for Waiting { source, update, answer } in batch {
-            match self.step(&state, &compiled, update) {
+            let stepped = match self.step(&state, &compiled, update) {
+                Ok(Some((next, next_compiled))) => {
+                    self.check_room(&state, &next).await.map(|()| Some((next, next_compiled)))
+                }
+                other => other,
+            };
+            match stepped {
                 Ok(Some((next, next_compiled))) => {
                     tracing::debug!(source, "cluster state changes");
                     (state, compiled) = (Arc::new(next), next_compiled);
@@ -176,8 +193,8 @@ impl<I: NodeIo> Master<I> {
         next.version = before.state.version + 1;
         next.state_uuid = uuid(&self.io);
         let deleted = bury(&before.state, &mut next, self.io.now_ms());
-        if let Err(reason) = self.save(&next).await {
-            accepted.iter().for_each(|answer| answer.set(Err(failed(&reason))));
+        if let Err(e) = self.save(&next).await {
+            accepted.iter().for_each(|answer| answer.set(Err(e.clone())));
             return;
         }
         let published = Arc::new(self.derive(Arc::new(next), compiled));
@@ -222,21 +239,46 @@ impl<I: NodeIo> Master<I> {
         Ok(Some((next, compiled)))
     }
 
-    async fn save(&self, state: &ClusterState) -> Result<(), String> {
+    async fn save(&self, state: &ClusterState) -> ApiResult<()> {
         // Taken out while it is in use; a failed one never comes back.
-        let Some(mut store) = self.store.borrow_mut().take() else { return Err("an earlier save failed".into()) };
+        let Some(mut store) = self.store.borrow_mut().take() else { return Err(failed("an earlier save failed")) };
         let persisted = Persisted { node_id: self.node_id.clone(), state: state.clone() };
         match store.save(&persisted).await {
             Ok(()) => {
                 *self.store.borrow_mut() = Some(store);
                 Ok(())
             }
+            Err(e @ Error::DiskFull { .. }) => {
+                *self.store.borrow_mut() = Some(store);
+                Err(e.into())
+            }
             Err(e) => {
                 let reason = e.to_string();
                 tracing::error!(error = %reason, "the cluster state cannot be saved; it will not change until a restart");
                 *self.failed.borrow_mut() = Some(reason.clone());
-                Err(reason)
+                Err(failed(&reason))
             }
+        }
+    }
+
+    /// Refuses an update whose new indices find no space for their shards, before anything of them is there.
+    async fn check_room(&self, before: &ClusterState, after: &ClusterState) -> ApiResult<()> {
+        let known: BTreeSet<&str> = before.indices.values().map(|index| index.uuid.as_str()).collect();
+        let new = after.indices.values().filter(|index| index.open && !known.contains(index.uuid.as_str()));
+        let shards: u64 = new.map(|index| u64::from(index.number_of_shards)).sum();
+        if shards == 0 {
+            return Ok(());
+        }
+        let directory = self.io.directory(&self.shared.config.data).await?;
+        let probed = match directory.create(ROOM_PROBE, (shards * SHARD_BYTES).min(PROBE_BYTES_MAX)).await {
+            Ok(file) => file.close().await,
+            Err(e) => Err(e),
+        };
+        let _ = directory.remove(ROOM_PROBE).await;
+        match probed {
+            Err(e @ Error::DiskFull { .. }) => Err(e.into()),
+            // Whatever else is wrong shows where it matters.
+            _ => Ok(()),
         }
     }
 

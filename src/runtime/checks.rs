@@ -126,7 +126,13 @@ pub fn bind_refused(address: std::net::SocketAddr, error: &std::io::Error) -> St
 pub async fn sync_probe<D: Directory>(directory: &D) -> ringdex_engine::Result<u64> {
     const ROUNDS: usize = 100;
     const NAME: &str = "sync-probe";
-    let file = directory.create(NAME, BLOCK as u64).await?;
+    let file = match directory.create(NAME, BLOCK as u64).await {
+        Ok(file) => file,
+        Err(e) => {
+            let _ = directory.remove(NAME).await;
+            return Err(e);
+        }
+    };
     let mut times = Vec::with_capacity(ROUNDS);
     for round in 0..ROUNDS {
         let begun = Instant::now();
