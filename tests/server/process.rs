@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -15,6 +16,8 @@ pub struct Server {
     pub port: u16,
     data: PathBuf,
     settings: Vec<(String, String)>,
+    /// What this process has written to its standard error.
+    log: Arc<Mutex<Vec<String>>>,
 }
 
 /// An empty directory for one test, on a real filesystem.
@@ -61,13 +64,16 @@ impl Server {
             .spawn()
             .expect("the server starts");
         let stderr = child.stderr.take().expect("piped");
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let lines = Arc::clone(&log);
         std::thread::spawn(move || {
             for line in BufReader::new(stderr).lines().map_while(Result::ok) {
                 eprintln!("server: {line}");
+                lines.lock().expect("nobody panics with it").push(line);
             }
         });
         let mut server =
-            Server { child, url: format!("http://127.0.0.1:{port}"), port, data: data.to_owned(), settings };
+            Server { child, url: format!("http://127.0.0.1:{port}"), port, data: data.to_owned(), settings, log };
         server.wait_ready();
         server
     }
@@ -132,6 +138,11 @@ impl Server {
     /// Open file descriptors.
     pub fn descriptors(&self) -> usize {
         std::fs::read_dir(format!("/proc/{}/fd", self.pid())).expect("the server runs").count()
+    }
+
+    /// How many lines of its log have `text` in them.
+    pub fn logged(&self, text: &str) -> usize {
+        self.log.lock().expect("nobody panics with it").iter().filter(|line| line.contains(text)).count()
     }
 
     pub fn client(&self) -> Client {
