@@ -13,17 +13,26 @@ import bisect, collections, datetime, fnmatch, functools, ipaddress, math, re, s
 
 STOP = set("a an and are as at be but by for if in into is it no not of on or such that the their then there these they "
            "this to was will with".split())
-_ALNUM = r"[^\W_]"
-# Letters and digits; `_` joins anything, . ' ’ ‘ · and : join letters, . ' ’ ‘ , and ; join digits.
+# Letters and digits; `_` and narrow spaces join anything, . ' ’ ‘ · and : join letters, . ' ’ ‘ , and ; join digits. Marks
+# belong to the character before them; ideographs, Hiragana and pictographs are words of their own.
 _NOT_WORD = {c: " " for c in range(0x110000) if unicodedata.category(chr(c)) == "No"}
-_TOKEN = re.compile(r"(?:[\w\u00ad\u2060]|(?<=[^\W\d_])[.':’‘·](?=[^\W\d_])|(?<=\d)[.',;’‘⁄](?=\d))+")
+_MARKS = "".join(c for c in map(chr, range(0x300, 0x3100)) if unicodedata.category(c)[0] == "M")
+_IDEOGRAPH = "\u3041-\u3096\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+_PICTOGRAPH = ("©®‼⁉™ℹ↔-↙↩↪⌚⌛⌨⏏⏩-⏳⏸-⏺Ⓜ▪▫▶◀◻-◾☀-★☇-☒☔-⚅⚐-✅✈-✒✔✖✝✡✨✳✴❄❇❌❎❓-❕❗❣-❧➕-➗➡➰➿⤴⤵⬅-⬇⬛⬜⭐⭕〰〽㊗㊙"
+               "\U0001f000-\U0001f0ff\U0001f300-\U0001f64f\U0001f680-\U0001f6ff\U0001f900-\U0001faff")
+_LETTER = rf"(?![{_IDEOGRAPH}])[^\W\d_]"
+_TOKEN = re.compile(
+    rf"(?:(?![{_IDEOGRAPH}{_PICTOGRAPH}])[\w\u00ad\u2060\u202f]|(?<=[\w{_MARKS}])[{_MARKS}]|(?<=[^\W\d_])[.':’‘·](?={_LETTER})|(?<=\d)[.',;’‘⁄](?=\d))+"
+    rf"|[{_IDEOGRAPH}][{_MARKS}]*|[{_PICTOGRAPH}]\ufe0f?")
+_ONE = re.compile(rf"[^\W_]|[{_PICTOGRAPH}]")
 
 
 def standard(text):
     out = []
     for token in _TOKEN.findall(text if text.isascii() else text.translate(_NOT_WORD)):
-        if re.search(_ALNUM, token):
-            out += [token[i:i + 255].lower() for i in range(0, len(token), 255)]
+        if _ONE.search(token):
+            # Lower case by character: a dotted capital I becomes one i.
+            out += [token[i:i + 255].replace("İ", "i").lower() for i in range(0, len(token), 255)]
     return out
 
 
