@@ -118,7 +118,8 @@ impl<D: Directory> MetaStore<D> {
         let wanted = 2 * length + BLOCK as u64;
         let slot = 1 - self.slot;
         // A slot that is not there yet is no reason to make the other one again.
-        let grown = if self.length > 0 && self.capacity[self.slot] < wanted { self.grow_present(length).await } else { Ok(()) };
+        let grown =
+            if self.length > 0 && self.capacity[self.slot] < wanted { self.grow_present(length).await } else { Ok(()) };
         let written = match grown {
             Ok(()) if self.capacity[slot] >= wanted => self.overwrite(slot, bytes).await,
             Ok(()) => match self.replace(slot, bytes.clone(), length).await {

@@ -159,7 +159,9 @@ fn a_shard_opens_on_a_full_disk_and_writes_when_there_is_space() {
         for _ in 0..3 {
             disk.limit_space(Some(0));
             harness.crash();
-            harness.open().unwrap_or_else(|e| panic!("seed {seed}: a full disk does not keep a shard from opening: {e}"));
+            harness
+                .open()
+                .unwrap_or_else(|e| panic!("seed {seed}: a full disk does not keep a shard from opening: {e}"));
             harness.check();
             // Until what was prepared and never used is.
             fill(&mut harness);
