@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use crate::config::Config;
 use crate::error::ApiResult;
+use crate::memory::NodeMemory;
 use crate::shard::message::{ShardId, ShardRequest, ShardResponse};
 
 /// A future that stays on its core.
@@ -54,6 +55,9 @@ pub trait Backend {
 
     /// The settings this node was started with.
     fn config(&self) -> &Config;
+
+    /// The node's memory budget.
+    fn memory(&self) -> &Arc<NodeMemory>;
 
     /// Node-wide statistics gathered from all cores: latency histograms, HTTP counters, memory, process.
     fn node_stats(&self) -> LocalFuture<'_, Value>;

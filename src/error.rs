@@ -155,6 +155,7 @@ impl From<Error> for ApiError {
             Error::Rejected { reason } => {
                 ApiError::new(429, "es_rejected_execution_exception", reason).header("Retry-After", "1")
             }
+            Error::OutOfMemory { purpose, exhausted } => crate::memory::circuit_breaking(purpose, exhausted),
             Error::DiskFull { reason } => ApiError::new(
                 429,
                 "cluster_block_exception",

@@ -10,6 +10,7 @@ pub mod coordinate;
 pub mod dsl;
 pub mod error;
 pub mod io;
+pub mod memory;
 pub mod mesh;
 pub mod metadata;
 pub mod metastore;

@@ -363,6 +363,15 @@ impl<D: Directory> Engine<D> {
         state.segments.iter().filter(|s| s.home == Home::Memory).map(|s| s.reader.size_bytes()).sum()
     }
 
+    /// Bytes of memory that indexing holds and a refresh or [`Engine::write_images`] would free: buffers, the image being
+    /// made of the frozen one (counted as large as the buffer, from the beginning), images that no file has.
+    #[must_use]
+    pub fn indexing_bytes(&self) -> u64 {
+        let state = self.state.borrow();
+        let image = state.frozen.as_ref().map_or(0, |(_, f)| f.memory_bytes());
+        (self.buffer_bytes() + image - state.versions.tombstone_bytes()) as u64 + self.unwritten_bytes()
+    }
+
     /// Bytes of memory of the version map.
     #[must_use]
     pub fn version_map_bytes(&self) -> usize {

@@ -1,5 +1,6 @@
 //! What can go wrong, told by what the caller can do about it.
 
+use crate::budget::Exhausted;
 use crate::ids::{PrimaryTerm, SeqNo, Version};
 
 /// The result of every fallible engine call.
@@ -30,6 +31,13 @@ pub enum Error {
     Rejected {
         /// What is full.
         reason: String,
+    },
+    /// The request needs more memory than there is for requests like it now; nothing was changed.
+    OutOfMemory {
+        /// What the memory was for, such as `<agg>`.
+        purpose: &'static str,
+        /// What was wanted and what there is.
+        exhausted: Exhausted,
     },
     /// The disk has no space for this write; nothing was changed. Reads go on.
     DiskFull {
@@ -128,6 +136,7 @@ impl std::fmt::Display for Error {
             Error::Request { reason, .. } | Error::Rejected { reason } | Error::DiskFull { reason } => {
                 f.write_str(reason)
             }
+            Error::OutOfMemory { purpose, exhausted } => write!(f, "too much memory for {purpose}: {exhausted}"),
             Error::Corrupt { file, offset, reason } => write!(f, "{file}: corrupt at offset {offset}: {reason}"),
             Error::Io { context, reason } => write!(f, "{context}: {reason}"),
             Error::NotFound { file } => write!(f, "{file}: no such file"),

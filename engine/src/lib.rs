@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 pub mod analysis;
+pub mod budget;
 pub mod codec;
 pub mod commit;
 pub mod document;

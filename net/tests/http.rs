@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use glommio::{LocalExecutorBuilder, Placement};
-use ringdex_net::http::{Acceptor, BodyError, Connections, Handler, Limits, Refusal, Request, Response};
+use ringdex_net::http::{Acceptor, BodyError, Budget, Connections, Handler, Limits, Refusal, Request, Response};
 
 /// Echoes: method, path and the body's length and sum.
 struct Echo {
@@ -98,7 +98,32 @@ struct Server {
     drained: mpsc::Receiver<bool>,
 }
 
+/// So many bytes for all bodies of a server.
+struct BodyBytes {
+    limit: u64,
+    used: Cell<u64>,
+}
+
+impl Budget for BodyBytes {
+    fn take(&self, bytes: u64) -> Result<(), BodyError> {
+        let wanted = self.used.get() + bytes;
+        if wanted > self.limit {
+            return Err(BodyError::OutOfMemory { wanted, limit: self.limit });
+        }
+        self.used.set(wanted);
+        Ok(())
+    }
+
+    fn give(&self, bytes: u64) {
+        self.used.set(self.used.get().checked_sub(bytes).expect("no more is given back than was taken"));
+    }
+}
+
 fn server(limits: Limits) -> Server {
+    server_of(limits, 1 << 30)
+}
+
+fn server_of(limits: Limits, body_bytes: u64) -> Server {
     let acceptor = Acceptor::bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = acceptor.address();
     let (dropped, started, stop) = (Arc::default(), Arc::default(), Arc::new(AtomicBool::new(false)));
@@ -115,7 +140,8 @@ fn server(limits: Limits) -> Server {
         .io_memory(1 << 20)
         .preempt_timer(Duration::from_millis(2))
         .spawn(move || async move {
-            let connections = Connections::new(echo, limits);
+            let connections =
+                Connections::new(echo, limits, std::rc::Rc::new(BodyBytes { limit: body_bytes, used: Cell::new(0) }));
             glommio::spawn_local(std::rc::Rc::clone(&connections).sweep()).detach();
             while !stopping.load(Ordering::SeqCst) {
                 while let Ok((socket, peer)) = socket_out.try_recv() {
@@ -358,7 +384,7 @@ fn client_that_keeps_sending_after_its_refusal_is_cut_off() {
 
 #[test]
 fn bytes_in_flight_are_bounded_and_given_back() {
-    let server = server(Limits { in_flight_bytes_max: 1000, ..Limits::default() });
+    let server = server_of(Limits::default(), 1000);
     let mut client = Client::new(&server);
     for _ in 0..3 {
         client.send("POST /x HTTP/1.1\r\nhost: x\r\ncontent-length: 1001\r\n\r\n");
@@ -368,6 +394,14 @@ fn bytes_in_flight_are_bounded_and_given_back() {
         client.send(vec![b'a'; 1000]);
         assert_eq!(client.answer().status, 200);
     }
+    // A length that is announced is taken before the first byte comes; what is not announced, as it comes.
+    client.send("POST /x HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 1001\r\n\r\n");
+    assert_eq!(client.answer().status, 429);
+    let mut client = Client::new(&server);
+    client.send("POST /x HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n3e9\r\n");
+    client.send(vec![b'a'; 1001]);
+    client.send("\r\n0\r\n\r\n");
+    assert_eq!(client.answer().status, 429);
 }
 
 #[test]

@@ -47,6 +47,10 @@ Settings come from defaults, then the file, then the environment, then flags; la
               RINGDEX_HTTP_READ_TIMEOUT         http.read_timeout         30s a head, 60s a piece of a body
   --log       RINGDEX_LOG                                                 info
 
+Memory: the budget is divided into request bodies (1/8: a longer body is refused), writes in work (1/8), indexing buffers
+and segments not yet in a file (1/5), aggregations (1/5), merges (1/20), and the rest. A full part makes clients wait or
+answers 429. Mapped files and the page cache come on top; the kernel takes them back when it needs them.
+
 Examples:
   ringdex serve --http 0.0.0.0:9200 --data /var/lib/ringdex
   ringdex serve --cores 0,2-5 --memory 16gb

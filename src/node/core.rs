@@ -18,6 +18,7 @@ use crate::backend::{Backend, CompiledIndex, LocalFuture, NodeInfo, ShardHealth,
 use crate::config::Config;
 use crate::error::{ApiError, ApiResult};
 use crate::io::{Lane, NodeIo};
+use crate::memory::NodeMemory;
 use crate::mesh::{Call, CallError, Desk, OneShot, panic_text};
 use crate::shard::message::{ShardId, ShardRequest, ShardResponse};
 use crate::shard::{Shard, ShardOwner, ShardSpec};
@@ -219,18 +220,10 @@ impl<I: NodeIo> Core<I> {
             index,
             compiled: compiled.index,
             core: self.number as u32,
-            buffer_bytes_max: self.buffer_bytes(),
+            memory: Arc::clone(&self.shared.memory),
         };
         self.until_gone(key).await;
         Shard::open(self.io.clone(), spec, self.this()).await
-    }
-
-    /// A shard's indexing buffer: a tenth of the memory for all shards of the node, as they are now.
-    fn buffer_bytes(&self) -> usize {
-        let shards = (self.shared.cores.len() * self.shards.borrow().len().max(1)) as u64;
-        const MIN: u64 = 4 << 20;
-        const MAX: u64 = 512 << 20;
-        usize::try_from((self.shared.config.memory / 10 / shards).clamp(MIN, MAX)).unwrap_or(usize::MAX)
     }
 
     fn settle(&self, key: &ShardKey, stage: SlotStage<I>, health: ShardHealth) {
@@ -385,7 +378,7 @@ impl<I: NodeIo> Core<I> {
             }
         }
         cores.sort_by_key(|(core, _)| *core);
-        NodeReport::new(cores, self.published.borrow().state.indices.len(), &self.shared.config)
+        NodeReport::new(cores, self.published.borrow().state.indices.len(), &self.shared.memory)
     }
 }
 
@@ -543,6 +536,10 @@ impl<I: NodeIo> Backend for Core<I> {
 
     fn config(&self) -> &Config {
         &self.shared.config
+    }
+
+    fn memory(&self) -> &Arc<NodeMemory> {
+        &self.shared.memory
     }
 
     fn node_stats(&self) -> LocalFuture<'_, Value> {

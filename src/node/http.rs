@@ -1,15 +1,19 @@
 //! From an HTTP request to a REST request and back: paths, parameters, bodies, refusals.
 
+use std::cell::RefCell;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use bytes::Bytes;
+use ringdex_engine::budget::{Exhausted, Pool, Taken};
 use ringdex_net::http::{self as net, BodyError, BodyReader, Refusal};
 
 use super::{Core, not_recovered};
 use crate::backend::{LocalFuture, SharedBackend};
 use crate::error::{ApiError, ApiResult};
+use crate::memory;
 use crate::rest::http::Rendered;
 use crate::rest::request::{Body, BodyStream, Method, Request};
 use crate::rest::router;
@@ -29,6 +33,34 @@ impl Api {
     pub fn new(core: Rc<Core<GlommioIo>>) -> Api {
         let backend: SharedBackend = Rc::clone(&core) as SharedBackend;
         Api { core, backend }
+    }
+}
+
+/// The budget's part for request bodies, as HTTP takes from it.
+pub struct Bodies {
+    /// What all bodies of this core hold.
+    taken: RefCell<Taken>,
+}
+
+impl Bodies {
+    /// Takes from `pool`.
+    #[must_use]
+    pub fn of(pool: &Arc<Pool>) -> Bodies {
+        Bodies { taken: RefCell::new(pool.take(0).expect("nothing is always there")) }
+    }
+}
+
+impl net::Budget for Bodies {
+    fn take(&self, bytes: u64) -> Result<(), BodyError> {
+        let mut taken = self.taken.borrow_mut();
+        let all = taken.bytes().saturating_add(bytes);
+        taken.resize(all).map_err(|e| BodyError::OutOfMemory { wanted: e.wanted, limit: e.limit })
+    }
+
+    fn give(&self, bytes: u64) {
+        let mut taken = self.taken.borrow_mut();
+        let rest = taken.bytes().checked_sub(bytes).expect("no more is given back than was taken");
+        taken.resize(rest).expect("less is always there");
     }
 }
 
@@ -158,17 +190,9 @@ fn body_error(error: BodyError) -> ApiError {
     let text = error.to_string();
     match error {
         BodyError::TooLong { .. } => ApiError::new(413, "content_too_long_exception", text),
-        BodyError::OutOfMemory { wanted, limit } => ApiError::new(
-            429,
-            "circuit_breaking_exception",
-            format!(
-                "[in_flight_requests] Data too large, data for [<http_request>] would be [{wanted}b], which is larger than the limit of [{limit}b]"
-            ),
-        )
-        .with("bytes_wanted", wanted)
-        .with("bytes_limit", limit)
-        .with("durability", "TRANSIENT")
-        .header("Retry-After", "1"),
+        BodyError::OutOfMemory { wanted, limit } => {
+            memory::circuit_breaking("<http_request>", Exhausted { pool: "in_flight_requests", wanted, limit })
+        }
         BodyError::Malformed(_) => ApiError::new(400, "parse_exception", text),
         BodyError::Disconnected(_) => ApiError::new(400, "node_disconnected_exception", text),
     }

@@ -46,6 +46,7 @@ use crate::backend::{CompiledIndex, NodeInfo, ShardHealth};
 use crate::config::Config;
 use crate::error::{ApiError, ApiResult};
 use crate::io::NodeIo;
+use crate::memory::NodeMemory;
 use crate::mesh::Mailbox;
 use crate::metadata;
 
@@ -103,6 +104,8 @@ pub struct Shared<I: NodeIo> {
     pub info: NodeInfo,
     /// Its settings.
     pub config: Config,
+    /// Its memory budget.
+    pub memory: Arc<NodeMemory>,
     /// One per core.
     pub cores: Vec<Arc<Mailbox<Core<I>>>>,
     /// The master's.
@@ -119,6 +122,7 @@ impl<I: NodeIo> Shared<I> {
         let mailbox = crate::mesh::MAILBOX_MESSAGES_MAX;
         Arc::new(Shared {
             info,
+            memory: NodeMemory::new(config.memory),
             config,
             cores: (0..cores).map(|_| Mailbox::new(mailbox)).collect(),
             master: Mailbox::new(mailbox),

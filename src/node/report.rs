@@ -1,10 +1,12 @@
 //! Statistics of a node: gathered from its cores, shown as JSON and as Prometheus text.
 
 use std::fmt::Write;
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use crate::config::{Config, machine_memory};
+use crate::config::machine_memory;
+use crate::memory::NodeMemory;
 use crate::stats::Snapshot;
 
 /// HTTP counters of a core.
@@ -17,7 +19,6 @@ pub struct HttpCounters {
     pub connections_timed_out: u64,
     pub requests: u64,
     pub requests_total: u64,
-    pub in_flight_bytes: u64,
 }
 
 /// What one core tells.
@@ -41,7 +42,7 @@ pub struct NodeReport {
     latency: Snapshot,
     http: HttpCounters,
     indices: usize,
-    memory_limit: u64,
+    memory: Arc<NodeMemory>,
     process: Process,
 }
 
@@ -84,7 +85,7 @@ impl Process {
 impl NodeReport {
     /// Adds the cores up.
     #[must_use]
-    pub fn new(cores: Vec<(usize, CoreReport)>, indices: usize, config: &Config) -> NodeReport {
+    pub fn new(cores: Vec<(usize, CoreReport)>, indices: usize, memory: &Arc<NodeMemory>) -> NodeReport {
         let mut latency = Snapshot::default();
         let mut http = HttpCounters::default();
         for (_, core) in &cores {
@@ -95,9 +96,8 @@ impl NodeReport {
             http.connections_timed_out += core.http.connections_timed_out;
             http.requests += core.http.requests;
             http.requests_total += core.http.requests_total;
-            http.in_flight_bytes += core.http.in_flight_bytes;
         }
-        NodeReport { cores, latency, http, indices, memory_limit: config.memory, process: Process::read() }
+        NodeReport { cores, latency, http, indices, memory: Arc::clone(memory), process: Process::read() }
     }
 
     /// The sections of `_nodes/stats` that the node itself knows.
@@ -138,18 +138,6 @@ impl NodeReport {
                 "requests": self.http.requests_total,
                 "requests_in_flight": self.http.requests,
             },
-            "breakers": {
-                "in_flight_requests": {
-                    "limit_size_in_bytes": self.memory_limit / 10,
-                    "estimated_size_in_bytes": self.http.in_flight_bytes,
-                    "tripped": 0,
-                },
-                "parent": {
-                    "limit_size_in_bytes": self.memory_limit,
-                    "estimated_size_in_bytes": process.resident_bytes,
-                    "tripped": 0,
-                },
-            },
             "cores": cores,
             "latency": self.latency.to_json(),
         })
@@ -179,9 +167,8 @@ impl NodeReport {
         );
         single("gauge", "http_requests", "Requests in work.", http.requests as f64);
         single("counter", "http_requests_total", "Requests ever.", http.requests_total as f64);
-        single("gauge", "http_in_flight_bytes", "Bytes of unfinished requests.", http.in_flight_bytes as f64);
         single("gauge", "indices", "Indices in the cluster state.", self.indices as f64);
-        single("gauge", "memory_limit_bytes", "Memory budget.", self.memory_limit as f64);
+        single("gauge", "memory_limit_bytes", "Memory budget.", self.memory.total as f64);
         single("gauge", "resident_memory_bytes", "Resident memory.", process.resident_bytes as f64);
         single("counter", "cpu_seconds_total", "CPU time.", process.cpu_ms as f64 / 1000.0);
         single("gauge", "open_fds", "Open file descriptors.", process.descriptors as f64);
@@ -191,6 +178,20 @@ impl NodeReport {
             for (number, core) in &self.cores {
                 let value = if name == "core_shards" { core.shards } else { core.mailbox };
                 let _ = writeln!(out, "ringdex_{name}{{core=\"{number}\"}} {value}");
+            }
+        }
+        let memory = &self.memory;
+        let pools = [&memory.requests, &memory.writes, &memory.search, &memory.merges];
+        let mut parts: Vec<_> = pools.iter().map(|p| (p.name(), p.limit(), p.used())).collect();
+        parts.push(("indexing", memory.indexing.limit(), memory.indexing.used()));
+        for (name, help) in [("limit", "Part of the memory budget."), ("used", "Bytes of it in use.")] {
+            let _ = writeln!(
+                out,
+                "# HELP ringdex_memory_part_{name}_bytes {help}\n# TYPE ringdex_memory_part_{name}_bytes gauge"
+            );
+            for (part, limit, used) in &parts {
+                let value = if name == "limit" { limit } else { used };
+                let _ = writeln!(out, "ringdex_memory_part_{name}_bytes{{part=\"{part}\"}} {value}");
             }
         }
         self.latency.prometheus(&mut out);
@@ -209,7 +210,7 @@ mod tests {
             shards: n,
             ..CoreReport::default()
         };
-        let report = NodeReport::new(vec![(0, core(1)), (1, core(2))], 5, &Config::default());
+        let report = NodeReport::new(vec![(0, core(1)), (1, core(2))], 5, &NodeMemory::new(1 << 30));
         let json = report.to_json();
         assert_eq!(json["http"]["current_open"], 3);
         assert_eq!(json["http"]["requests"], 30);

@@ -20,7 +20,7 @@ use ringdex_net::http::{Acceptor, AcceptorHandle, Connections, Limits};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use super::http::Api;
+use super::http::{Api, Bodies};
 use super::report::HttpCounters;
 use super::{Core, Shared, start_master};
 use crate::backend::NodeInfo;
@@ -331,14 +331,13 @@ async fn serve(seat: Seat, up: mpsc::Sender<Result<(), String>>) -> Result<(), S
     let config = &seat.shared.config;
     let default = Limits::default();
     let limits = Limits {
-        body_bytes_max: config.max_content_length as u64,
-        in_flight_bytes_max: (config.memory / 10 / seat.shared.cores.len() as u64)
-            .max(2 * config.max_content_length as u64),
+        body_bytes_max: seat.shared.memory.body_bytes_max(config.max_content_length as u64),
         header_timeout: config.read_timeout.unwrap_or(default.header_timeout),
         body_timeout: config.read_timeout.unwrap_or(default.body_timeout),
         ..default
     };
-    let connections = Connections::new(Api::new(Rc::clone(&core)), limits);
+    let connections =
+        Connections::new(Api::new(Rc::clone(&core)), limits, Rc::new(Bodies::of(&seat.shared.memory.requests)));
     let counted = Rc::clone(&connections);
     core.set_http_counters(move || {
         let c = counted.counters();
@@ -349,7 +348,6 @@ async fn serve(seat: Seat, up: mpsc::Sender<Result<(), String>>) -> Result<(), S
             connections_timed_out: c.connections_timed_out,
             requests: c.requests,
             requests_total: c.requests_total,
-            in_flight_bytes: c.in_flight_bytes,
         }
     });
     io.spawn(Lane::Background, Box::pin(Rc::clone(&connections).sweep()));

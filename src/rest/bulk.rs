@@ -15,6 +15,7 @@ use super::request::{Content, Request, Response};
 use crate::backend::SharedBackend;
 use crate::coordinate::write::{ClientKind, ClientOp, write};
 use crate::error::{ApiError, ApiResult};
+use crate::memory::{OPERATION_BYTES, too_many_writes};
 
 /// What actions inherit from the request.
 #[derive(Clone, Debug, Default)]
@@ -55,6 +56,8 @@ pub struct BulkParser {
     /// Some action named a type.
     pub typed: bool,
     any_bytes: bool,
+    /// Bytes of the sources of `items`.
+    source_bytes: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -91,6 +94,7 @@ impl BulkParser {
             problems: Vec::new(),
             typed: false,
             any_bytes: false,
+            source_bytes: 0,
         }
     }
 
@@ -101,6 +105,12 @@ impl BulkParser {
         let result = lines.feed(piece, |line| self.line(line));
         self.lines = lines;
         result
+    }
+
+    /// Memory that the items so far take until they are answered.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.source_bytes + self.items.len() as u64 * OPERATION_BYTES
     }
 
     /// The items, once the body has ended.
@@ -231,6 +241,7 @@ impl BulkParser {
     }
 
     fn source(&mut self, action: Action, line: Bytes) -> ApiResult<()> {
+        self.source_bytes += line.len() as u64;
         match action.verb {
             Verb::Index | Verb::Create => {
                 let line = match line.last() {
@@ -325,8 +336,11 @@ pub async fn bulk(backend: &SharedBackend, mut request: Request) -> ApiResult<Re
         source: source_filter(&request)?,
         require_alias: flag(&request, "require_alias", false)?,
     });
+    let mut held = backend.memory().writes.take(0).expect("nothing is always there");
     while let Some(piece) = request.body.next().await? {
         parser.feed(&piece)?;
+        let (before, bytes) = (held.bytes(), parser.bytes());
+        held.resize(bytes).map_err(|e| too_many_writes(bytes - before, e))?;
     }
     let mut headers = Vec::new();
     if parser.typed {

@@ -17,6 +17,7 @@ use crate::backend::SharedBackend;
 use crate::coordinate::routing;
 use crate::coordinate::write::{ClientKind, ClientOp, WriteOptions, Written, routing_missing, routing_required, write};
 use crate::error::{ApiError, ApiResult};
+use crate::memory::{OPERATION_BYTES, too_many_writes};
 use crate::metadata::block::{self, Level};
 use crate::metadata::resolve;
 use crate::shard::message::{
@@ -427,6 +428,13 @@ async fn one(
         pipeline: request.param("pipeline").map(str::to_owned),
     };
     let routing = op.routing.clone();
+    let bytes = OPERATION_BYTES
+        + match &op.kind {
+            ClientKind::Index { source, .. } => source.len() as u64,
+            ClientKind::Update(update) => update.doc.as_ref().map_or(0, |doc| doc.len()) as u64,
+            ClientKind::Delete => 0,
+        };
+    let _held = backend.memory().writes.take(bytes).map_err(|e| too_many_writes(bytes, e))?;
     let written = write(backend, vec![op], &options).await.pop().expect("one operation, one result");
     let result = match &written.result {
         Ok(result) => result,

@@ -25,6 +25,8 @@ pub struct Machine {
     pub memory_free: u64,
     /// Bytes of this process in memory.
     pub resident: u64,
+    /// Bytes of those that are no file's.
+    pub anonymous: u64,
     /// Bytes of its address space.
     pub virtual_size: u64,
     /// Load over 1, 5 and 15 minutes.
@@ -60,6 +62,7 @@ impl Machine {
             text("/proc/self/statm").split_ascii_whitespace().filter_map(|n| n.parse().ok()).collect();
         machine.virtual_size = pages.first().copied().unwrap_or(0) * 4096;
         machine.resident = pages.get(1).copied().unwrap_or(0) * 4096;
+        machine.anonymous = machine.resident.saturating_sub(pages.get(2).copied().unwrap_or(0) * 4096);
         let stat = text("/proc/self/stat");
         let after: Vec<&str> = stat.rsplit(')').next().unwrap_or("").split_ascii_whitespace().collect();
         let ticks = |at: usize| after.get(at).and_then(|n| n.parse::<u64>().ok()).unwrap_or(0);
@@ -160,7 +163,7 @@ pub async fn info(backend: &SharedBackend, request: Request) -> ApiResult<Respon
         });
         let machine = Machine::read(&backend.config().data);
         if wants("indices") {
-            own["total_indexing_buffer"] = (backend.config().memory / 10).into();
+            own["total_indexing_buffer"] = backend.memory().indexing.limit().into();
         }
         if wants("settings") {
             let mut settings = Map::new();
@@ -371,12 +374,7 @@ pub async fn stats(backend: &SharedBackend, request: Request) -> ApiResult<Respo
             own["http"] = json!({ "current_open": 0, "total_opened": 0 });
         }
         if wants("breaker") || wants("breakers") {
-            own["breakers"] = json!({
-                "parent": {
-                    "limit_size_in_bytes": backend.config().memory, "limit_size": human_bytes(backend.config().memory),
-                    "estimated_size_in_bytes": machine.resident, "estimated_size": human_bytes(machine.resident), "overhead": 1.0, "tripped": 0,
-                },
-            });
+            own["breakers"] = backend.memory().breakers(machine.anonymous);
         }
         if wants("script") {
             own["script"] = json!({ "compilations": 0, "cache_evictions": 0, "compilation_limit_triggered": 0 });
@@ -399,20 +397,7 @@ pub async fn stats(backend: &SharedBackend, request: Request) -> ApiResult<Respo
                 json!({ "sum": { "compilations": 0, "cache_evictions": 0, "compilation_limit_triggered": 0 } });
         }
         if wants("indexing_pressure") {
-            let zero =
-                |keys: &[&str]| -> Value { Value::Object(keys.iter().map(|k| ((*k).to_owned(), 0.into())).collect()) };
-            let bytes = [
-                "combined_coordinating_and_primary_in_bytes",
-                "coordinating_in_bytes",
-                "primary_in_bytes",
-                "replica_in_bytes",
-                "all_in_bytes",
-            ];
-            let mut total = bytes.to_vec();
-            total.extend(["coordinating_rejections", "primary_rejections", "replica_rejections"]);
-            own["indexing_pressure"] = json!({ "memory": {
-                "current": zero(&bytes), "total": zero(&total), "limit_in_bytes": backend.config().memory / 10,
-            } });
+            own["indexing_pressure"] = backend.memory().indexing_pressure();
         }
         // What this server measures beyond the original: latencies of every stage, per core.
         if all && let Value::Object(more) = backend.node_stats().await {
@@ -439,22 +424,6 @@ pub fn cpu_percent(machine: &Machine, cores: usize) -> u64 {
 #[must_use]
 pub fn max_files() -> u64 {
     rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(0)
-}
-
-/// `512b`, `1.5kb`, `3.2gb`
-#[must_use]
-pub fn human_bytes(bytes: u64) -> String {
-    for (unit, size) in [("pb", 1u64 << 50), ("tb", 1 << 40), ("gb", 1 << 30), ("mb", 1 << 20), ("kb", 1 << 10)] {
-        if bytes >= size {
-            let tenths = (bytes as f64 * 10.0 / size as f64).floor() as u64;
-            return if tenths.is_multiple_of(10) {
-                format!("{}{unit}", tenths / 10)
-            } else {
-                format!("{}.{}{unit}", tenths / 10, tenths % 10)
-            };
-        }
-    }
-    format!("{bytes}b")
 }
 
 /// `GET /_nodes/usage`

@@ -19,6 +19,7 @@ use super::router::handle;
 use crate::backend::{Backend, CompiledIndex, LocalFuture, NodeInfo, ShardHealth, SharedBackend, StateUpdate};
 use crate::config::Config;
 use crate::error::{ApiError, ApiResult};
+use crate::memory::NodeMemory;
 use crate::metadata::settings;
 use crate::shard::message::*;
 
@@ -43,6 +44,7 @@ pub struct FakeNode {
     random: Cell<u64>,
     node: NodeInfo,
     config: Config,
+    memory: Arc<NodeMemory>,
 }
 
 impl FakeNode {
@@ -79,6 +81,7 @@ impl FakeNode {
                 read_timeout: None,
                 other: Vec::new(),
             },
+            memory: NodeMemory::new(1 << 30),
         })
     }
 }
@@ -284,6 +287,10 @@ impl Backend for FakeNode {
 
     fn config(&self) -> &Config {
         &self.config
+    }
+
+    fn memory(&self) -> &Arc<NodeMemory> {
+        &self.memory
     }
 
     fn node_stats(&self) -> LocalFuture<'_, Value> {

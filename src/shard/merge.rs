@@ -3,6 +3,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
+use ringdex_engine::budget::Taken;
 use ringdex_engine::ids::SegmentId;
 use ringdex_engine::merge::merger::{self, Merged};
 use ringdex_engine::merge::policy::MergeCandidate;
@@ -25,10 +26,13 @@ impl<I: NodeIo> Shard<I> {
         }
         let policy = self.settings.borrow().merge.clone();
         let Some(candidate) = policy.find_merges(&self.engine.segment_sizes()).into_iter().next() else { return };
+        // No memory for it: the next round of upkeep asks again.
+        let Some(held) = self.merge_memory(&candidate) else { return };
         let shard = self.clone();
         self.merging.set(true);
         self.keep(Lane::Background, async move {
             let merged = shard.merge(&candidate).await;
+            drop(held);
             shard.merging.set(false);
             match merged {
                 Ok(()) => {
@@ -70,7 +74,17 @@ impl<I: NodeIo> Shard<I> {
             };
             let Some(candidate) = next.into_iter().next() else { break };
             self.merging.set(true);
-            let merged = self.merge(&candidate).await;
+            let merged: ApiResult<()> = async {
+                let _held = loop {
+                    match self.merge_memory(&candidate) {
+                        Some(held) => break held,
+                        None if self.closing.get() => return Err(self.unavailable("is closing")),
+                        None => self.io.sleep(std::time::Duration::from_millis(20)).await,
+                    }
+                };
+                self.merge(&candidate).await
+            }
+            .await;
             self.merging.set(false);
             merged?;
         }
@@ -78,6 +92,17 @@ impl<I: NodeIo> Shard<I> {
             self.timed_flush(false).await?;
         }
         Ok(())
+    }
+
+    /// Memory for a merge of these segments, if there is enough beside the merges that run. One that wants more than there
+    /// is for all of them has to run alone.
+    fn merge_memory(&self, candidate: &MergeCandidate) -> Option<Taken> {
+        let sizes = self.engine.segment_sizes();
+        let sources = || sizes.iter().filter(|s| candidate.segments.contains(&s.id));
+        let docs = sources().map(|s| u64::from(s.doc_count)).sum();
+        let bytes = sources().map(|s| s.size_bytes).sum();
+        let merges = &self.memory.merges;
+        merges.take(merge_bytes(docs, bytes).min(merges.limit())).ok()
     }
 
     async fn merge(&self, candidate: &MergeCandidate) -> ApiResult<()> {
@@ -123,6 +148,12 @@ impl<I: NodeIo> Shard<I> {
         // Half a file that nothing names; if it cannot be removed now, the next flush does.
         let _ = self.engine.directory().remove(name).await;
     }
+}
+
+/// What a merge holds, on the high side: buffers of files, per document its place in the id index, in one column, its norm
+/// and where it was and will be, and the ordinals of the terms.
+fn merge_bytes(docs: u64, bytes: u64) -> u64 {
+    (2 << 20) + docs * 32 + bytes / 32
 }
 
 /// On the maintenance thread: the whole merge, written and synced.

@@ -1,9 +1,10 @@
 //! One shard on one core: the engine, and the loop that decides when it syncs, refreshes, writes images, flushes and merges.
 //!
-//! Every request comes through [`Shard::handle`]. Three tasks run beside the requests, each in its lane:
+//! Every request comes through [`Shard::handle`]. Four tasks run beside the requests, each in its lane:
 //! - *sync* (write lane): group commit; while one sync is in flight the next batch fills.
 //! - *refresh* (background lane): every `index.refresh_interval`, unless nobody searches.
-//! - *upkeep* (background lane): writes images, merges on the maintenance thread, flushes when the translog is long.
+//! - *images* (background lane): writes what refreshes made to files, which frees its memory.
+//! - *upkeep* (background lane): merges on the maintenance thread, flushes when the translog is long.
 //!
 //! Invariant: after the engine has failed nothing is acknowledged; the owner is told once.
 
@@ -34,6 +35,7 @@ use ringdex_net::cluster::state::IndexMetadata;
 use crate::backend::{CompiledIndex, LocalFuture};
 use crate::error::{ApiError, ApiResult};
 use crate::io::{Lane, NodeIo};
+use crate::memory::{NodeMemory, ShardBuffer};
 use crate::stats::{self, Stage};
 use backoff::Backoff;
 use message::{SegmentStats, ShardId, ShardRequest, ShardResponse, ShardStats};
@@ -53,10 +55,14 @@ pub struct ShardSpec {
     pub compiled: CompiledIndex,
     /// Core it lives on, for statistics.
     pub core: u32,
-    /// Bytes of indexing buffers after which the shard refreshes of itself.
-    pub buffer_bytes_max: usize,
+    /// The node's memory budget.
+    pub memory: Arc<NodeMemory>,
 }
 
+/// How often a shard that does not refresh of itself looks whether others need its memory.
+const BUFFER_CHECK: Duration = Duration::from_secs(1);
+/// How long a write waits for memory.
+const BUFFER_WAIT: Duration = Duration::from_secs(30);
 /// How long [`Shard::close`] waits for work in flight: the longest is a merge.
 const CLOSE_WAIT: Duration = Duration::from_secs(60);
 /// Upkeep and merges that find no space are tried again after at most so long.
@@ -85,13 +91,15 @@ pub struct Shard<I: NodeIo> {
     settings: RefCell<Rc<ShardSettings>>,
     term: PrimaryTerm,
     core: u32,
-    buffer_bytes_max: usize,
+    memory: Arc<NodeMemory>,
+    buffer: ShardBuffer,
     counters: Counters,
     contexts: RefCell<read::Contexts>,
     visible: Watermark,
     sync_now: Signal,
     refresh_now: Signal,
     upkeep_now: Signal,
+    images_now: Signal,
     merging: Cell<bool>,
     /// Of writers that find no room in the translog.
     room_backoff: RefCell<Backoff>,
@@ -160,12 +168,14 @@ impl<I: NodeIo> Shard<I> {
             settings: RefCell::new(Rc::new(settings)),
             term,
             core: spec.core,
-            buffer_bytes_max: spec.buffer_bytes_max,
+            buffer: ShardBuffer::new(Arc::clone(&spec.memory.indexing)),
+            memory: spec.memory,
             counters: Counters::default(),
             contexts: RefCell::default(),
             sync_now: Signal::default(),
             refresh_now: Signal::default(),
             upkeep_now: Signal::default(),
+            images_now: Signal::default(),
             merging: Cell::new(false),
             room_backoff: RefCell::new(Backoff::new(ROOM_WAIT_MAX)),
             upkeep_backoff: RefCell::new(Backoff::new(UPKEEP_WAIT_MAX)),
@@ -294,6 +304,7 @@ impl<I: NodeIo> Shard<I> {
         self.sync_now.raise();
         self.refresh_now.raise();
         self.upkeep_now.raise();
+        self.images_now.raise();
         // Nobody refreshes any more: those who wait for it are told what is true, that it is written.
         self.visible.advance(i64::MAX);
         let until = self.io.monotonic_ns() + CLOSE_WAIT.as_nanos() as u64;
@@ -333,7 +344,8 @@ impl<I: NodeIo> Shard<I> {
                 let compiled = self.compiled.borrow().clone();
                 self.engine.recover(&compiled.mapping, &operation, &parsed, self.io.now_ms());
                 pace.yield_if_needed().await;
-                if self.engine.buffer_bytes() > self.buffer_bytes_max {
+                self.buffer.set(self.engine.indexing_bytes());
+                if self.buffer.wants_refresh() {
                     self.engine.refresh(self.io.now_ms(), &pace).await?;
                     match self.engine.write_images().await {
                         // They stay in memory, which has held them before.
@@ -366,6 +378,7 @@ impl<I: NodeIo> Shard<I> {
     fn start(self: &Rc<Self>) {
         self.keep(Lane::Write, self.clone().sync_task());
         self.keep(Lane::Background, self.clone().refresh_task());
+        self.keep(Lane::Background, self.clone().image_task());
         self.keep(Lane::Background, self.clone().upkeep_task());
     }
 
@@ -409,7 +422,8 @@ impl<I: NodeIo> Shard<I> {
         while !self.closing.get() && self.engine.failure().is_none() {
             let settings = self.settings.borrow().clone();
             match settings.refresh_interval {
-                None => self.refresh_now.wait().await,
+                // Others may need the memory.
+                None => or(self.io.sleep(BUFFER_CHECK), self.refresh_now.wait()).await,
                 Some(interval) => {
                     // From the previous deadline, not from now: a late refresh does not delay the next one.
                     next = (next + interval.as_nanos() as u64).max(self.io.monotonic_ns());
@@ -419,7 +433,8 @@ impl<I: NodeIo> Shard<I> {
             }
             let idle = !settings.refresh_explicit
                 && self.io.now_ms() - self.last_search_ms.get() > settings.search_idle_after.as_millis() as i64;
-            let full = self.engine.buffer_bytes() > self.buffer_bytes_max;
+            self.buffer.set(self.engine.indexing_bytes());
+            let full = self.buffer.wants_refresh();
             let due = settings.refresh_interval.is_some() && (!idle || self.visible.waiting() > 0);
             if (due || full)
                 && self.engine.refresh_needed()
@@ -427,6 +442,22 @@ impl<I: NodeIo> Shard<I> {
             {
                 tracing::error!(index = %self.id.index, shard = self.id.shard, error = %e, "refresh failed");
             }
+        }
+        self.report_failure();
+    }
+
+    /// Writes images to files as refreshes make them: until then they hold memory. Not a part of upkeep, which may take
+    /// seconds for one flush.
+    async fn image_task(self: Rc<Self>) {
+        while !self.closing.get() && self.engine.failure().is_none() {
+            self.images_now.wait().await;
+            // While the disk has no space this is upkeep's, which knows when to look again.
+            let in_trouble = self.upkeep_backoff.borrow().in_trouble();
+            if !in_trouble && let Err(e) = self.engine.write_images().await {
+                tracing::warn!(index = %self.id.index, shard = self.id.shard, error = %e, "images stay in memory");
+                self.upkeep_now.raise();
+            }
+            self.buffer.set(self.engine.indexing_bytes());
         }
         self.report_failure();
     }
@@ -489,7 +520,9 @@ impl<I: NodeIo> Shard<I> {
             add(&self.counters.refresh_external, 1);
         }
         self.visible.advance(self.engine.visible_seq_no().0);
+        self.buffer.set(self.engine.indexing_bytes());
         if changed {
+            self.images_now.raise();
             self.upkeep_now.raise();
         }
         Ok(())

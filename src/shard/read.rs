@@ -1,6 +1,7 @@
 //! Reads: gets, the query phase, the fetch phase, and the contexts that join them.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use ringdex_engine::mapping::Mapping;
@@ -172,6 +173,7 @@ impl<I: NodeIo> Shard<I> {
             default_fields,
             max_terms_count: number("index.max_terms_count", defaults.max_terms_count),
             max_regex_length: number("index.max_regex_length", defaults.max_regex_length),
+            memory: Arc::clone(&self.memory.search),
             ..defaults
         }
     }

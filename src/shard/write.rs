@@ -1,6 +1,7 @@
 //! Writes: parse, plan, log, buffer, then one wait for the sync that covers them all.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use ringdex_engine::document::ParsedDocument;
 use ringdex_engine::engine::{Applied, GetDocument, IndexOperation};
@@ -18,7 +19,7 @@ use crate::shard::message::{
     GetResult, RefreshPolicy, UpdateOp, VersionMatch, WriteKind, WriteOp, WriteOutcome, WriteRequest, WriteResponse,
     WriteResult,
 };
-use crate::shard::{Shard, add};
+use crate::shard::{BUFFER_WAIT, Shard, add};
 use crate::stats::{self, Stage};
 
 /// What the translog needs beside id, routing and source: framing and the fixed part of an operation, rounded up.
@@ -37,6 +38,7 @@ impl<I: NodeIo> Shard<I> {
         let mut items = Vec::with_capacity(request.ops.len());
         let mut last: Option<Location> = None;
         let mut last_seq_no = SeqNo::NONE;
+        let mut patient = true;
         for op in &request.ops {
             let item = match self.settings.borrow().write_block {
                 Some(block) => Err(ApiError::new(
@@ -45,6 +47,15 @@ impl<I: NodeIo> Shard<I> {
                     format!("index [{}] blocked by: [FORBIDDEN/8/{block}];", self.id.index),
                 )),
                 None => Ok(()),
+            };
+            let item = match item {
+                Ok(()) => {
+                    let room = self.memory_room(patient).await;
+                    // What the first waited for in vain the others need not wait for, too.
+                    patient &= room.is_ok();
+                    room
+                }
+                refused => refused,
             };
             let item = match item {
                 Ok(()) => self.write_one(op, &mut parsed).await,
@@ -76,9 +87,6 @@ impl<I: NodeIo> Shard<I> {
                 }
             }
         }
-        if self.engine.buffer_bytes() > self.buffer_bytes_max {
-            self.refresh_now.raise();
-        }
         let forced_refresh = match request.refresh {
             RefreshPolicy::None => false,
             RefreshPolicy::Immediate => {
@@ -101,6 +109,29 @@ impl<I: NodeIo> Shard<I> {
             }
         };
         Ok(WriteResponse { items, forced_refresh })
+    }
+
+    /// Waits, if `patient`, until the node has memory for what an operation adds to the buffer.
+    async fn memory_room(&self, patient: bool) -> ApiResult<()> {
+        self.buffer.set(self.engine.indexing_bytes());
+        if self.buffer.wants_refresh() {
+            self.refresh_now.raise();
+        }
+        if !self.buffer.is_full() {
+            return Ok(());
+        }
+        self.buffer.note_stall();
+        let until = self.io.monotonic_ns() + BUFFER_WAIT.as_nanos() as u64;
+        while self.buffer.is_full() {
+            if !patient || self.io.monotonic_ns() > until || self.closing.get() || self.engine.failure().is_some() {
+                return Err(self.buffer.refuse());
+            }
+            self.refresh_now.raise();
+            self.images_now.raise();
+            self.io.sleep(Duration::from_millis(2)).await;
+            self.buffer.set(self.engine.indexing_bytes());
+        }
+        Ok(())
     }
 
     fn failed(&self, reason: &str) -> ApiError {

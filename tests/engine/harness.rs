@@ -10,6 +10,7 @@ use bytes::Bytes;
 use ringdex::backend::{CompiledIndex, LocalFuture};
 use ringdex::error::{ApiError, ApiResult};
 use ringdex::io::NodeIo;
+use ringdex::memory::NodeMemory;
 use ringdex::shard::message::{
     GetRequest, GetResult, RefreshPolicy, SearchShardRequest, ShardId, ShardRequest, ShardResponse, UpdateOp,
     VersionMatch, WriteKind, WriteOp, WriteOutcome, WriteRequest,
@@ -125,7 +126,7 @@ impl Harness {
             index: self.owner.index.borrow().clone(),
             compiled: self.owner.compiled(),
             core: 0,
-            buffer_bytes_max: 1 << 20,
+            memory: NodeMemory::new(10 << 20),
         };
         let shard = self.world.block_on(Shard::open(self.world.clone(), spec, self.owner.clone()))?;
         *self.owner.shard.borrow_mut() = Rc::downgrade(&shard);

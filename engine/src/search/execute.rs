@@ -3,6 +3,8 @@
 //! For each segment: evaluate the query's leaves (giving way to others between turns), open the cursors, then score in
 //! windows of documents without waiting, giving way and looking at the deadline between windows.
 
+use std::sync::Arc;
+
 use crate::error::Result;
 use crate::ids::NO_MORE_DOCS;
 use crate::mapping::Mapping;
@@ -83,7 +85,7 @@ pub async fn query<P: Pace>(
     pace: &P,
 ) -> Result<QueryResult> {
     let order = Order::new(request, mapping)?;
-    let context = AggContext { index: index.index.clone(), now_ms: request.now_ms, bytes_max: index.agg_bytes_max };
+    let context = AggContext { index: index.index.clone(), now_ms: request.now_ms, memory: Arc::clone(&index.memory) };
     let mut aggs = match &request.aggs[..] {
         [] => None,
         aggs => Some(AggCollector::new(aggs, mapping, context)?),

@@ -41,6 +41,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::analysis::AnalyzerRegistry;
+use crate::budget::Pool;
 use crate::ids::{DocId, PrimaryTerm, SeqNo, Version};
 use crate::query::{Query, Value};
 use crate::segment::live_docs::LiveDocs;
@@ -98,8 +99,8 @@ pub struct IndexContext {
     pub max_terms_count: usize,
     /// `index.max_regex_length` (1,000).
     pub max_regex_length: usize,
-    /// Memory that the aggregations of one request may take on this shard.
-    pub agg_bytes_max: usize,
+    /// Where aggregations take their memory from.
+    pub memory: Arc<Pool>,
 }
 
 impl Default for IndexContext {
@@ -111,7 +112,7 @@ impl Default for IndexContext {
             max_clause_count: 1024,
             max_terms_count: 65_536,
             max_regex_length: 1000,
-            agg_bytes_max: 256 << 20,
+            memory: Pool::new("request", 256 << 20),
         }
     }
 }

@@ -433,7 +433,8 @@ pub async fn build_image<P: Pace>(
     codec: Codec,
     pace: &P,
 ) -> (Vec<u8>, Option<LiveDocs>) {
-    let mut image = Vec::new();
+    // Never moved: copies of a growing image would take its memory twice. What it does not fill is never touched.
+    let mut image = Vec::with_capacity(frozen.memory_bytes());
     // A `Vec` takes everything, so the only failure is a stop.
     let _ = write_segment(&frozen.buffer, id, codec, pace, &mut image).await;
     (image, frozen.live.clone())

@@ -81,6 +81,8 @@ pub struct LiveVersionMap {
     old: FxHashMap<Box<str>, Entry>,
     tombstones: FxHashMap<Box<str>, Entry>,
     id_bytes: usize,
+    /// Those of tombstones among `id_bytes`.
+    tombstone_id_bytes: usize,
 }
 
 impl LiveVersionMap {
@@ -122,13 +124,20 @@ impl LiveVersionMap {
                 self.tombstones.insert(id, entry);
             }
         }
-        self.id_bytes = self.current.keys().chain(self.tombstones.keys()).map(|id| id.len()).sum();
+        self.tombstone_id_bytes = self.tombstones.keys().map(|id| id.len()).sum();
+        self.id_bytes = self.current.keys().map(|id| id.len()).sum::<usize>() + self.tombstone_id_bytes;
     }
 
     /// Estimated memory in bytes.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
         (self.current.len() + self.old.len() + self.tombstones.len()) * ENTRY_BYTES + self.id_bytes
+    }
+
+    /// Those of tombstones among them: no refresh frees these, only time does.
+    #[must_use]
+    pub fn tombstone_bytes(&self) -> usize {
+        self.tombstones.len() * ENTRY_BYTES + self.tombstone_id_bytes
     }
 
     /// Documents remembered.

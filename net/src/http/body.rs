@@ -9,6 +9,7 @@ use std::task::Poll;
 use bytes::Bytes;
 use hyper::body::{Body as _, Incoming};
 
+use super::Budget;
 use super::encoding::Decoder;
 use super::stream::{Tick, Watch};
 
@@ -20,7 +21,7 @@ pub enum BodyError {
         /// Bytes allowed.
         limit: u64,
     },
-    /// All unfinished requests of this core together hold too many bytes: 429.
+    /// All unfinished requests together hold too many bytes: 429.
     OutOfMemory {
         /// Bytes wanted.
         wanted: u64,
@@ -113,8 +114,9 @@ pub struct BodyReader {
     read: u64,
     limit: u64,
     length: Option<u64>,
-    in_flight: Rc<Cell<u64>>,
-    in_flight_max: u64,
+    /// Bytes taken from the budget: at least those read, and all to come when their number is known.
+    taken: u64,
+    budget: Rc<dyn Budget>,
 }
 
 impl BodyReader {
@@ -123,11 +125,10 @@ impl BodyReader {
         decoder: Option<Decoder>,
         length: Option<u64>,
         limit: u64,
-        in_flight: Rc<Cell<u64>>,
-        in_flight_max: u64,
+        budget: Rc<dyn Budget>,
     ) -> BodyReader {
         let length = if decoder.is_some() { None } else { length };
-        BodyReader { source, decoder, encoded: Bytes::new(), read: 0, limit, length, in_flight, in_flight_max }
+        BodyReader { source, decoder, encoded: Bytes::new(), read: 0, limit, length, taken: 0, budget }
     }
 
     /// How long the body will be, if that is known.
@@ -138,6 +139,10 @@ impl BodyReader {
 
     /// The next piece, never empty; `None` at the end. After an error it must not be called again.
     pub async fn next(&mut self) -> Result<Option<Bytes>, BodyError> {
+        if let Some(length) = self.length {
+            // All of it before the first byte: two bodies must not each wait for what the other half of them holds.
+            self.take(length)?;
+        }
         loop {
             let Some(decoder) = &mut self.decoder else {
                 let Some(piece) = self.source.frame().await? else { return Ok(None) };
@@ -161,24 +166,29 @@ impl BodyReader {
         }
     }
 
+    /// Takes memory so that `bytes` are covered.
+    fn take(&mut self, bytes: u64) -> Result<(), BodyError> {
+        if bytes > self.taken {
+            self.budget.take(bytes - self.taken)?;
+            self.taken = bytes;
+        }
+        Ok(())
+    }
+
     fn count(&mut self, piece: Bytes) -> Result<Bytes, BodyError> {
         let size = piece.len() as u64;
         if self.read + size > self.limit {
             self.source.too_long.set(true);
             return Err(BodyError::TooLong { limit: self.limit });
         }
-        let wanted = self.in_flight.get() + size;
-        if wanted > self.in_flight_max {
-            return Err(BodyError::OutOfMemory { wanted, limit: self.in_flight_max });
-        }
+        self.take(self.read + size)?;
         self.read += size;
-        self.in_flight.set(wanted);
         Ok(piece)
     }
 }
 
 impl Drop for BodyReader {
     fn drop(&mut self) {
-        self.in_flight.set(self.in_flight.get() - self.read);
+        self.budget.give(self.taken);
     }
 }

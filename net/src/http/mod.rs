@@ -98,6 +98,15 @@ pub enum Refusal {
     Panic(String),
 }
 
+/// Memory for the bodies of unfinished requests, perhaps shared with other cores.
+pub trait Budget {
+    /// Takes bytes, or none at all: then the read of the body fails with [`BodyError::OutOfMemory`].
+    fn take(&self, bytes: u64) -> Result<(), BodyError>;
+
+    /// Gives back what was taken.
+    fn give(&self, bytes: u64);
+}
+
 /// What a client may use up. Every value is a bound with a stated answer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Limits {
@@ -107,9 +116,6 @@ pub struct Limits {
     pub header_bytes_max: usize,
     /// `http.max_content_length`, of the decoded body: beyond it 413.
     pub body_bytes_max: u64,
-    /// Body bytes of all unfinished requests of this core together: beyond it the read fails with
-    /// [`BodyError::OutOfMemory`].
-    pub in_flight_bytes_max: u64,
     /// Connections of this core: beyond it a new one is closed at once.
     pub connections_max: usize,
     /// From the first byte of a request to the end of its head; then the connection is closed.
@@ -132,7 +138,6 @@ impl Default for Limits {
             line_bytes_max: 4096,
             header_bytes_max: 8192,
             body_bytes_max: 100 << 20,
-            in_flight_bytes_max: 1 << 30,
             connections_max: 16_384,
             header_timeout: Duration::from_secs(30),
             body_timeout: Duration::from_secs(60),

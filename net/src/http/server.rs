@@ -31,7 +31,7 @@ use socket2::Socket;
 use super::body::{BodyReader, Source};
 use super::encoding::{self, Decoder};
 use super::stream::{Fate, Stream, Tick, TickLimits, Watch};
-use super::{Handler, Limits, Refusal, Request, Response};
+use super::{Budget, Handler, Limits, Refusal, Request, Response};
 
 /// How often connections are looked at for time limits.
 const TICK: Duration = Duration::from_millis(500);
@@ -55,8 +55,6 @@ pub struct Counters {
     pub requests_total: u64,
     /// Requests now.
     pub requests: u64,
-    /// Body bytes held by unfinished requests.
-    pub in_flight_bytes: u64,
     /// Answers that were compressed.
     pub compressed_total: u64,
 }
@@ -68,21 +66,21 @@ pub struct Connections<H> {
     now: Rc<Cell<Tick>>,
     watches: RefCell<FxHashMap<u64, Rc<Watch>>>,
     next_id: Cell<u64>,
-    in_flight: Rc<Cell<u64>>,
+    budget: Rc<dyn Budget>,
     draining: Cell<bool>,
     counters: Cell<Counters>,
 }
 
 impl<H: Handler> Connections<H> {
     /// No connections yet.
-    pub fn new(handler: H, limits: Limits) -> Rc<Connections<H>> {
+    pub fn new(handler: H, limits: Limits, budget: Rc<dyn Budget>) -> Rc<Connections<H>> {
         Rc::new(Connections {
             handler,
             limits,
             now: Rc::default(),
             watches: RefCell::default(),
             next_id: Cell::new(0),
-            in_flight: Rc::default(),
+            budget,
             draining: Cell::new(false),
             counters: Cell::default(),
         })
@@ -92,7 +90,6 @@ impl<H: Handler> Connections<H> {
     pub fn counters(&self) -> Counters {
         let mut counters = self.counters.get();
         counters.connections = self.watches.borrow().len() as u64;
-        counters.in_flight_bytes = self.in_flight.get();
         counters
     }
 
@@ -205,8 +202,7 @@ impl<H: Handler> Connections<H> {
             None => {
                 let body = source.clone().map(|source| {
                     let decoder = Decoder::of(&head.headers);
-                    let (limit, in_flight) = (self.limits.body_bytes_max, Rc::clone(&self.in_flight));
-                    BodyReader::new(source, decoder, length, limit, in_flight, self.limits.in_flight_bytes_max)
+                    BodyReader::new(source, decoder, length, self.limits.body_bytes_max, Rc::clone(&self.budget))
                 });
                 let (method, uri, headers) = (head.method, head.uri, head.headers);
                 let request = Request { method, uri, headers, body, peer, first_byte, head_complete };

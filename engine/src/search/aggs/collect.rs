@@ -10,6 +10,9 @@
 //! let partials = aggs.finish(pace).await?;
 //! ```
 
+use std::sync::Arc;
+
+use crate::budget::{Pool, Taken};
 use crate::error::{Error, Result};
 use crate::ids::DocId;
 use crate::mapping::Mapping;
@@ -23,6 +26,8 @@ use crate::search::doc_set::DocSet;
 
 /// Documents of a batch, at most: what keeps a batch's columns in the first-level cache, and a call below a millisecond.
 pub const BATCH: usize = 1024;
+/// Steps in which memory is taken.
+const STEP: u64 = 64 << 10;
 
 /// What the shard's aggregations have in common.
 #[derive(Clone, Debug)]
@@ -31,15 +36,16 @@ pub struct AggContext {
     pub index: String,
     /// What `now` means.
     pub now_ms: i64,
-    /// Memory the buckets of one request may take on this shard.
-    pub bytes_max: usize,
+    /// Where the memory of the buckets is taken from.
+    pub memory: Arc<Pool>,
 }
 
 /// Collects all aggregations of a request over a shard's segments.
 pub struct AggCollector {
     nodes: Vec<Node>,
     queries: Vec<Query>,
-    bytes_max: usize,
+    /// What the buckets hold.
+    held: Taken,
 }
 
 /// An [`AggCollector`] at work on one segment.
@@ -56,7 +62,8 @@ impl AggCollector {
     pub fn new(requests: &[AggRequest], mapping: &Mapping, context: AggContext) -> Result<AggCollector> {
         let mut queries = Vec::new();
         let nodes = requests.iter().map(|r| Node::new(r, mapping, &context, &mut queries, 0)).collect::<Result<_>>()?;
-        Ok(AggCollector { nodes, queries, bytes_max: context.bytes_max })
+        let held = context.memory.take(0).expect("nothing is always there");
+        Ok(AggCollector { nodes, queries, held })
     }
 
     /// Queries to compile for each segment and to pass to [`AggCollector::segment`] in this order.
@@ -98,16 +105,9 @@ impl AggCollector {
 
     fn check_memory(&mut self) -> Result<()> {
         let bytes: usize = self.nodes.iter_mut().map(Node::bytes).sum();
-        if bytes > self.bytes_max {
-            return Err(Error::Rejected {
-                reason: format!(
-                    "[request] Data too large, data for [<agg>] would be [{bytes}b], which is larger than the limit of \
-                     [{}b]",
-                    self.bytes_max
-                ),
-            });
-        }
-        Ok(())
+        // In steps: the pool is shared with other cores, and a bucket more is nothing to tell them about.
+        let stepped = (bytes as u64).next_multiple_of(STEP);
+        self.held.resize(stepped).map_err(|exhausted| Error::OutOfMemory { purpose: "<agg>", exhausted })
     }
 }
 
@@ -116,7 +116,7 @@ impl SegmentAggs<'_> {
     /// `docs`, if [`AggCollector::needs_scores`].
     ///
     /// # Errors
-    /// `Rejected` when the buckets would take more memory than allowed.
+    /// `OutOfMemory` when the buckets would take more memory than allowed.
     pub fn collect(&mut self, docs: &[DocId], scores: Option<&[f32]>) -> Result<()> {
         debug_assert!(docs.windows(2).all(|w| w[0] < w[1]), "ascending");
         debug_assert!(scores.is_none_or(|s| s.len() == docs.len()));
@@ -129,7 +129,7 @@ impl SegmentAggs<'_> {
     /// Ends the segment: what only the whole segment can tell (all documents for `global`, empty terms, ...).
     ///
     /// # Errors
-    /// `Rejected` as in `collect`; `Stopped` after the deadline.
+    /// `OutOfMemory` as in `collect`; `Stopped` after the deadline.
     pub async fn finish<P: Pace>(self, pace: &P) -> Result<()> {
         let SegmentAggs { collector, leaf } = self;
         if collector.nodes.iter().any(Node::is_global) {

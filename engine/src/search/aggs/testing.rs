@@ -11,6 +11,7 @@ use super::leaf::{Leaf, SegmentRef};
 use super::values::{ReadNumbers, ReadOrdinals};
 use super::*;
 use crate::analysis::AnalyzerRegistry;
+use crate::budget::Pool;
 use crate::ids::DocId;
 use crate::mapping::{Mapping, number};
 use crate::pace::Unpaced;
@@ -147,7 +148,9 @@ fn segment(docs: &[Doc]) -> PlainSegment {
     }
 }
 
-const CONTEXT: AggContext = AggContext { index: String::new(), now_ms: 1_600_000_000_000, bytes_max: 1 << 26 };
+fn context(bytes: u64) -> AggContext {
+    AggContext { index: String::new(), now_ms: 1_600_000_000_000, memory: Pool::new("request", bytes) }
+}
 
 /// The only query of the model: a term of `k`.
 fn has(term: &str) -> Query {
@@ -163,7 +166,7 @@ fn accepts(query: &Query, doc: &Doc) -> bool {
 
 /// Runs the requests on one shard.
 fn shard(requests: &[AggRequest], segments: &[Vec<Doc>]) -> Vec<AggPartial> {
-    let mut collector = AggCollector::new(requests, &mapping(), CONTEXT).unwrap();
+    let mut collector = AggCollector::new(requests, &mapping(), context(1 << 26)).unwrap();
     for docs in segments {
         let plain = segment(docs);
         let filters: Vec<DocSet> = collector
@@ -689,17 +692,18 @@ fn too_many_buckets_are_refused() {
 #[test]
 fn memory_is_bounded() {
     let requests = [agg("t", AggKind::Terms(TermsRequest::new(ValuesSource::field("n"))), Vec::new())];
-    let mut collector = AggCollector::new(&requests, &mapping(), AggContext { bytes_max: 100_000, ..CONTEXT }).unwrap();
+    let mut collector = AggCollector::new(&requests, &mapping(), context(100_000)).unwrap();
     let plain = segment(&docs_of(&(0..10_000).collect::<Vec<i64>>()));
     let mut leaf = collector.begin(Leaf { segment: SegmentRef::Plain(&plain), filters: Vec::new() });
     let docs: Vec<u32> = (0..10_000).collect();
     let failed = docs.chunks(BATCH).find_map(|batch| leaf.collect(batch, None).err());
-    assert!(matches!(failed, Some(crate::Error::Rejected { .. })));
+    assert!(matches!(failed, Some(crate::Error::OutOfMemory { .. })));
 }
 
 #[test]
 fn requests_that_fit_no_field_are_refused() {
-    let refuse = |request: AggRequest| AggCollector::new(&[request], &mapping(), CONTEXT).err().unwrap().to_string();
+    let refuse =
+        |request: AggRequest| AggCollector::new(&[request], &mapping(), context(1 << 26)).err().unwrap().to_string();
     assert_eq!(
         refuse(metric("m", Metric::Avg, "k")),
         "Field [k] of type [keyword] is not supported for aggregation [avg]"
@@ -753,7 +757,7 @@ fn ip_ranges_sort_and_name_themselves() {
         agg("r", kind, Vec::new()),
         agg("t", AggKind::Terms(TermsRequest::new(ValuesSource::field("ip"))), Vec::new()),
     ];
-    let mut collector = AggCollector::new(&requests, &mapping(), CONTEXT).unwrap();
+    let mut collector = AggCollector::new(&requests, &mapping(), context(1 << 26)).unwrap();
     let mut leaf = collector.begin(Leaf { segment: SegmentRef::Plain(&plain), filters: Vec::new() });
     leaf.collect(&[0, 1, 2], None).unwrap();
     block_on(leaf.finish(&Unpaced)).unwrap();
