@@ -50,6 +50,10 @@ pub struct FakeNode {
 impl FakeNode {
     #[expect(clippy::new_ret_no_self)] // everything wants it shared
     pub fn new() -> SharedBackend {
+        FakeNode::with_memory(1 << 30)
+    }
+
+    pub fn with_memory(memory: u64) -> SharedBackend {
         let state = ClusterState {
             cluster_name: "test".into(),
             cluster_uuid: "uuuuuuuuuuuuuuuuuuuuuu".into(),
@@ -81,7 +85,7 @@ impl FakeNode {
                 read_timeout: None,
                 other: Vec::new(),
             },
-            memory: NodeMemory::new(1 << 30),
+            memory: NodeMemory::new(memory),
         })
     }
 }
@@ -412,6 +416,35 @@ mod tests {
             .collect();
         assert_eq!(statuses, vec![201, 409, 404, 400, 200]);
         assert_eq!(answer["items"][3]["index"]["error"]["reason"], "if _id is specified it must not be empty");
+    }
+
+    #[test]
+    fn writes_over_the_budget_are_refused_whole_and_leave_nothing_behind() {
+        // An eighth for writes in work: 32 KiB.
+        let node = FakeNode::with_memory(256 << 10);
+        let body = "{\"index\":{}}\n{}\n".repeat(40);
+        let (status, error) = call(&node, "POST /b/_bulk", &body);
+        assert_eq!((status, &error["error"]["type"]), (429, &json!("es_rejected_execution_exception")));
+        assert_eq!(
+            error["error"]["reason"],
+            "rejected execution of coordinating operation [coordinating_and_primary_bytes=0, replica_bytes=0, all_bytes=0, coordinating_operation_bytes=41040, max_coordinating_and_primary_bytes=32768]"
+        );
+        assert_eq!(call(&node, "GET /b", "").0, 404, "nothing of it was done");
+        let large = format!("{{\"a\":\"{}\"}}", "x".repeat(32 << 10));
+        assert_eq!(call(&node, "PUT /b/_doc/1", &large).0, 429);
+        for _ in 0..3 {
+            assert_eq!(call(&node, "POST /b/_bulk", &"{\"index\":{}}\n{}\n".repeat(30)).0, 200);
+            assert_eq!(call(&node, "PUT /b/_doc/1", "{}").0 / 100, 2);
+        }
+        assert_eq!(node.memory().writes.used(), 0);
+        let (_, stats) = call(&node, "GET /_nodes/stats/indexing_pressure,breaker", "");
+        let memory = &stats["nodes"]["nodeid"]["indexing_pressure"]["memory"];
+        assert_eq!(
+            (&memory["total"]["coordinating_rejections"], &memory["limit_in_bytes"]),
+            (&json!(2), &json!(32768))
+        );
+        assert_eq!(memory["current"]["all_in_bytes"], 0);
+        assert_eq!(stats["nodes"]["nodeid"]["breakers"]["request"]["limit_size"], "51.1kb");
     }
 
     #[test]

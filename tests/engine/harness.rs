@@ -81,6 +81,8 @@ pub struct Harness {
     pub acked: BTreeMap<String, Known>,
     /// States that a request which got no answer may have left, in order.
     pub maybe: BTreeMap<String, Vec<Option<Value>>>,
+    /// The node's memory budget.
+    pub memory: Arc<NodeMemory>,
 }
 
 impl Harness {
@@ -107,7 +109,14 @@ impl Harness {
             index: RefCell::new(Arc::new(index)),
             failed: RefCell::default(),
         });
-        Harness { world: SimWorld::new(seed), owner, shard: None, acked: BTreeMap::new(), maybe: BTreeMap::new() }
+        Harness {
+            world: SimWorld::new(seed),
+            owner,
+            shard: None,
+            acked: BTreeMap::new(),
+            maybe: BTreeMap::new(),
+            memory: NodeMemory::new(10 << 20),
+        }
     }
 
     pub fn disk(&self) -> SimDirectory {
@@ -126,7 +135,7 @@ impl Harness {
             index: self.owner.index.borrow().clone(),
             compiled: self.owner.compiled(),
             core: 0,
-            memory: NodeMemory::new(10 << 20),
+            memory: Arc::clone(&self.memory),
         };
         let shard = self.world.block_on(Shard::open(self.world.clone(), spec, self.owner.clone()))?;
         *self.owner.shard.borrow_mut() = Rc::downgrade(&shard);
