@@ -79,8 +79,16 @@ impl Router {
         }
         let mut out = Vec::new();
         // No route is longer; a path of thousands of segments is refused without a walk.
-        if segments.len() <= 8 {
-            walk(&self.root, segments, &mut out);
+        let Some((first, rest)) = segments.split_first().filter(|_| segments.len() <= 8) else {
+            if segments.is_empty() {
+                out.extend(&self.root.routes);
+            }
+            return out;
+        };
+        // What begins like an API is one, with a method or an end it may not have, and never an index of that name.
+        match self.root.literal.get(first.as_str()) {
+            Some(api) if first.starts_with('_') => walk(api, rest, &mut out),
+            _ => walk(&self.root, segments, &mut out),
         }
         out
     }
@@ -350,6 +358,26 @@ mod tests {
         assert_eq!(first("/i/t/1"), Some("/{index}/{type}/{id}"));
         assert_eq!(first("/"), Some("/"));
         assert_eq!(first("/a/b/c/d/e/f"), None);
+    }
+
+    #[test]
+    fn name_of_an_api_is_never_an_index() {
+        let router = router();
+        let paths = |path: &str| -> Vec<&str> {
+            let segments: Vec<String> = path.split('/').filter(|s| !s.is_empty()).map(str::to_owned).collect();
+            router.matching(&segments).iter().map(|at| router.routes[*at].path).collect()
+        };
+        assert_eq!(paths("/_cluster/health"), ["/_cluster/health"]);
+        assert_eq!(paths("/_bulk"), ["/_bulk"]);
+        assert_eq!(paths("/_cluster/nothing"), [""; 0]);
+        assert_eq!(paths("/_cluster/nothing/at/all"), [""; 0]);
+        // One that is not an API is for the index to refuse, and `_all` is all of them.
+        assert!(paths("/_nothing/_search").contains(&"/{index}/_search"));
+        assert!(paths("/_all/_search").contains(&"/{index}/_search"));
+        assert!(paths("/_all").contains(&"/{index}"));
+        // `metrics` is an API and may be an index.
+        assert!(paths("/metrics/_search").contains(&"/{index}/_search"));
+        assert_eq!(paths("/metrics").len(), 4);
     }
 
     #[test]

@@ -329,6 +329,7 @@ pub fn call_raw(node: &SharedBackend, line: &str, body: &str, headers: &[(&str, 
             "PUT" => Method::Put,
             "DELETE" => Method::Delete,
             "OPTIONS" => Method::Options,
+            "PATCH" => Method::Patch,
             other => panic!("{other}"),
         },
         segments: path.split('/').filter(|s| !s.is_empty()).map(str::to_owned).collect(),
@@ -462,16 +463,26 @@ mod tests {
         let answer = call_raw(&node, "PUT /_bulk/x/y/z", "", &[]);
         assert_eq!(answer.status, 400);
         let answer = call_raw(&node, "DELETE /_aliases", "", &[]);
-        assert_eq!(answer.status, 400); // no index can be called so
+        assert_eq!(answer.status, 405);
         let answer = call_raw(&node, "PATCHLESS /x".replace("PATCHLESS", "DELETE").as_str(), "", &[]);
         assert_eq!(answer.status, 404);
         let answer = call_raw(&node, "DELETE /_mget", "", &[]);
-        assert!(answer.status >= 400);
+        assert_eq!(answer.status, 405);
         let (status, error) = call(&node, "PUT /w/_update/1", "{}");
         assert_eq!((status, &error["error"]["type"]), (400, &json!("invalid_type_name_exception")));
-        let answer = call_raw(&node, "PUT /_cluster/health", "", &[]);
-        assert_eq!(answer.status, 405);
-        assert!(answer.headers.iter().any(|(n, v)| n == "Allow" && v.contains("GET,HEAD")), "{:?}", answer.headers);
+        for method in ["POST", "PUT", "DELETE", "PATCH"] {
+            let answer = call_raw(&node, &format!("{method} /_cluster/health"), "{}", &[]);
+            let text =
+                format!("Incorrect HTTP method for uri [/_cluster/health] and method [{method}], allowed: [GET, HEAD]");
+            assert_eq!(answer.status, 405);
+            assert_eq!(answer.body, json!({ "error": text, "status": 405 }).to_string());
+            assert!(answer.headers.contains(&("Allow".into(), "GET,HEAD".into())), "{:?}", answer.headers);
+        }
+        let (status, error) = call(&node, "POST /_cluster/nothing", "{}");
+        assert_eq!(status, 400);
+        assert_eq!(error["error"], "no handler found for uri [/_cluster/nothing] and method [POST]");
+        let (status, error) = call(&node, "PUT /_nothing", "");
+        assert_eq!((status, &error["error"]["type"]), (400, &json!("invalid_index_name_exception")));
         let answer = call_raw(&node, "PUT /w/_doc/1", "{}", &[("content-type", "text/plain")]);
         assert_eq!(answer.status, 406);
         assert_eq!(answer.body, "{\"error\":\"Content-Type header [text/plain] is not supported\",\"status\":406}");
