@@ -213,7 +213,7 @@ pub fn build(state: &ClusterState, request: &CreateIndex, from: template::Compos
     if request.mapping.is_object() {
         value::merge(&mut mapping, &request.mapping);
     }
-    let mapping = compile_mapping(&mapping, &all)?;
+    let mapping = compile_mapping(Some(&request.name), &mapping, &all)?;
     let mut aliases = from.aliases;
     aliases.extend(request.aliases.clone());
     Ok(IndexMetadata {
@@ -234,13 +234,20 @@ pub fn build(state: &ClusterState, request: &CreateIndex, from: template::Compos
     })
 }
 
-/// Checks a mapping against the index's analyzers; answers its normal form.
-pub fn compile_mapping(mapping: &Value, all: &Map<String, Value>) -> ApiResult<Value> {
+/// Checks a mapping, of an index or of a template, against the analyzers; answers its normal form.
+pub fn compile_mapping(index: Option<&str>, mapping: &Value, all: &Map<String, Value>) -> ApiResult<Value> {
     let registry = AnalyzerRegistry::new(&settings::analysis(all)).map_err(ApiError::from)?;
     if mapping.as_object().is_none_or(Map::is_empty) {
         return Ok(json!({}));
     }
-    let parsed = Mapping::parse_with(mapping, &registry, &super::mapping::limits(all)).map_err(failed_to_parse)?;
+    let mut limits = super::mapping::limits(all);
+    if index.is_some() {
+        limits.total_fields = usize::MAX;
+    }
+    let parsed = Mapping::parse_with(mapping, &registry, &limits).map_err(failed_to_parse)?;
+    if let Some(index) = index {
+        super::mapping::check_total_fields(index, &parsed, all)?;
+    }
     Ok(parsed.to_json())
 }
 

@@ -32,18 +32,31 @@ pub fn limits(settings: &Map<String, Value>) -> Limits {
     limits
 }
 
+/// `index.mapping.total_fields.limit`, told with the index it is of.
+pub fn check_total_fields(index: &str, mapping: &Mapping, settings: &Map<String, Value>) -> ApiResult<()> {
+    let limit = limits(settings).total_fields;
+    if mapping.total_fields() <= limit {
+        return Ok(());
+    }
+    Err(ApiError::illegal_argument(format!("Limit of total fields [{limit}] in index [{index}] has been exceeded")))
+}
+
 /// Merges a mapping into an index; `None` when it adds nothing. Conflicts are refused in Elasticsearch's words.
 pub fn put(index: &IndexMetadata, update: &Value) -> ApiResult<Option<IndexMetadata>> {
     let registry = AnalyzerRegistry::new(&settings::analysis(&index.settings)).map_err(ApiError::from)?;
     // What is there already was accepted under the limits of its time.
     let known = Mapping::parse_with(&index.mapping, &registry, &NO_LIMITS).map_err(ApiError::from)?;
-    let merged = known.merge_with(update, &registry, &limits(&index.settings)).map_err(ApiError::from)?.to_json();
-    let merged = if merged.is_null() { json!({}) } else { merged };
-    if merged == index.mapping {
+    let rest = Limits { total_fields: usize::MAX, ..limits(&index.settings) };
+    let merged = known.merge_with(update, &registry, &rest).map_err(ApiError::from)?;
+    let json = merged.to_json();
+    let json = if json.is_null() { json!({}) } else { json };
+    // A limit that was lowered later does not refuse what adds nothing.
+    if json == index.mapping {
         return Ok(None);
     }
+    check_total_fields(&index.name, &merged, &index.settings)?;
     let mut next = index.clone();
-    next.mapping = merged;
+    next.mapping = json;
     next.mapping_version += 1;
     Ok(Some(next))
 }

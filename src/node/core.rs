@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_lite::FutureExt;
-use ringdex_engine::mapping::Mapping;
 use ringdex_net::cluster::state::{ClusterState, IndexMetadata};
 use rustc_hash::FxHashMap;
 use serde_json::Value;
@@ -20,6 +19,7 @@ use crate::error::{ApiError, ApiResult};
 use crate::io::{Lane, NodeIo};
 use crate::memory::NodeMemory;
 use crate::mesh::{Call, CallError, Desk, OneShot, panic_text};
+use crate::metadata::mapping;
 use crate::shard::message::{ShardId, ShardRequest, ShardResponse};
 use crate::shard::{Shard, ShardOwner, ShardSpec};
 use crate::stats;
@@ -439,20 +439,12 @@ fn raise_term(state: &ClusterState, uuid: &str, shard: u32) -> Option<ClusterSta
     Some(next)
 }
 
-/// Adds what a document brought to the mapping of its index.
+/// Adds what a document brought to the mapping of its index, under the limits that an update by request has.
 fn merge_mapping(state: &ClusterState, uuid: &str, fragment: &Value) -> ApiResult<Option<ClusterState>> {
     let Some(index) = state.indices.values().find(|index| index.uuid == uuid) else {
         return Err(ApiError::new(404, "index_not_found_exception", "no such index").with("index_uuid", uuid));
     };
-    let registry =
-        ringdex_engine::analysis::AnalyzerRegistry::new(&crate::metadata::settings::analysis(&index.settings))?;
-    let merged = Mapping::parse(&index.mapping, &registry)?.merge(fragment, &registry)?.to_json();
-    if merged == index.mapping {
-        return Ok(None);
-    }
-    let mut changed = IndexMetadata::clone(index);
-    changed.mapping = merged;
-    changed.mapping_version += 1;
+    let Some(changed) = mapping::put(index, fragment)? else { return Ok(None) };
     let mut next = state.clone();
     next.indices.insert(changed.name.clone(), Arc::new(changed));
     Ok(Some(next))

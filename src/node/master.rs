@@ -365,9 +365,6 @@ fn compile_all(
         let before = previous.get(&index.uuid);
         match Compiled::next(index, before) {
             Ok(next) => {
-                if before.is_none_or(|b| b.mapping_version != next.mapping_version) && !lenient {
-                    check_field_limit(index, &next)?;
-                }
                 compiled.insert(index.uuid.clone(), next);
             }
             Err(e) if lenient => {
@@ -377,17 +374,6 @@ fn compile_all(
         }
     }
     Ok(compiled)
-}
-
-fn check_field_limit(index: &ringdex_net::cluster::state::IndexMetadata, compiled: &Compiled) -> ApiResult<()> {
-    const NAME: &str = "index.mapping.total_fields.limit";
-    let set = index.settings.get(NAME).and_then(|v| v.as_u64().or_else(|| v.as_str()?.parse().ok()));
-    let limit = set.unwrap_or(1000);
-    if compiled.index.mapping.fields().len() as u64 > limit {
-        let reason = format!("Limit of total fields [{limit}] in index [{}] has been exceeded", index.name);
-        return Err(ApiError::illegal_argument(reason));
-    }
-    Ok(())
 }
 
 /// Remembers in `next` which indices are gone from `before`; gives their uuids.

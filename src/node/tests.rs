@@ -87,7 +87,7 @@ fn shard(name: &str, shard: u32) -> ShardId {
     ShardId { index: name.into(), uuid: format!("uuid-{name}").as_str().into(), shard }
 }
 
-fn write(id: &str, source: &'static str) -> ShardRequest {
+fn write(id: &str, source: impl Into<bytes::Bytes>) -> ShardRequest {
     ShardRequest::Write(WriteRequest {
         ops: vec![WriteOp {
             id: id.into(),
@@ -156,6 +156,55 @@ fn documents_bring_their_fields_and_survive_power_loss() {
             assert_eq!(answer.items[0].as_ref().unwrap().seq_no.0, 1, "after the first document");
             assert_eq!(answer.items[0].as_ref().unwrap().term.0, 2, "every start begins a new primary term");
         }
+    });
+}
+
+#[test]
+fn fields_that_documents_bring_are_limited_as_those_of_a_request() {
+    let world = SimWorld::new(12);
+    world.block_on(async {
+        let cores = start(&world, Vec::new()).await.unwrap();
+        let mut full = IndexMetadata::clone(&index("x", 1, 1));
+        let fields: serde_json::Map<String, Value> =
+            (0..999).map(|n| (format!("f{n}"), json!({"type": "long"}))).collect();
+        full.mapping = json!({ "properties": fields });
+        let mut small = IndexMetadata::clone(&index("small", 1, 1));
+        small.settings.insert("index.mapping.total_fields.limit".into(), "4".into());
+        small.settings.insert("index.mapping.depth.limit".into(), "2".into());
+        cores[0].update_state("create", put(Arc::new(full))).await.unwrap();
+        cores[0].update_state("create", put(Arc::new(small))).await.unwrap();
+        let cores = &cores;
+        let item = |name: &'static str, source: Value| async move {
+            let answer = cores[0].shard(&shard(name, 0), write("d", source.to_string())).await.unwrap();
+            let ShardResponse::Write(mut answer) = answer else { panic!("{answer:?}") };
+            answer.items.remove(0)
+        };
+        let refused = |name: &'static str, source: Value, reason: &'static str| async move {
+            let mapping = cores[0].state().indices[name].mapping.clone();
+            let error = item(name, source).await.unwrap_err();
+            assert_eq!(
+                (error.status, error.kind.as_str(), error.reason.as_str()),
+                (400, "illegal_argument_exception", reason)
+            );
+            assert_eq!(cores[0].state().indices[name].mapping, mapping);
+        };
+        const FULL: &str = "Limit of total fields [1000] in index [x] has been exceeded";
+        // A string brings two fields, `s` and `s.keyword`, and an object counts, too.
+        refused("x", json!({"s": "text"}), FULL).await;
+        refused("x", json!({"o": {"n": 1}}), FULL).await;
+        assert_eq!(item("x", json!({"f0": 1, "last": 1})).await.unwrap().seq_no.0, 0, "nothing refused took a number");
+        refused("x", json!({"more": 1}), FULL).await;
+        assert_eq!(item("x", json!({"f1": 1})).await.unwrap().seq_no.0, 1, "what needs no field is welcome");
+
+        let deep = "Limit of mapping depth [2] has been exceeded due to object field [a.b]";
+        refused("small", json!({"a": {"b": {"c": 1}}}), deep).await;
+        refused(
+            "small",
+            json!({"s": "a", "t": "b", "n": 1}),
+            "Limit of total fields [4] in index [small] has been exceeded",
+        )
+        .await;
+        assert_eq!(item("small", json!({"s": "a", "a": {"n": 1}})).await.unwrap().seq_no.0, 0);
     });
 }
 

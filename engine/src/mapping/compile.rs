@@ -90,6 +90,7 @@ pub(super) fn check_limits(root: &Root, limits: &Limits) -> Result<(), ParseErro
     }
     let mut count = Count { total: 0, nested: 0 };
     object(&root.object, "", 2, limits, &mut count)?;
+    debug_assert_eq!(count.total, total_fields(root));
     let exceeded = |what: &str, limit: usize| {
         Err(ParseError::new("illegal_argument_exception", format!("Limit of {what} [{limit}] has been exceeded")))
     };
@@ -100,6 +101,21 @@ pub(super) fn check_limits(root: &Root, limits: &Limits) -> Result<(), ParseErro
         return exceeded("nested fields", limits.nested_fields);
     }
     Ok(())
+}
+
+/// What counts towards `index.mapping.total_fields.limit`: fields, fields of fields, objects.
+pub(super) fn total_fields(root: &Root) -> usize {
+    fn field(inner: &Field) -> usize {
+        1 + inner.fields.iter().map(|(_, inner)| field(inner)).sum::<usize>()
+    }
+    fn object(inside: &Object) -> usize {
+        let count = |property: &Property| match property {
+            Property::Field(inner) => field(inner),
+            Property::Object(inner) => 1 + object(inner),
+        };
+        inside.properties.iter().map(|(_, property)| count(property)).sum()
+    }
+    object(&root.object)
 }
 
 fn check_limits_field(name: &str, field: &Field, limits: &Limits, total: &mut usize) -> Result<(), ParseError> {

@@ -251,6 +251,12 @@ impl Mapping {
         compile::compile(root, Some(self), Some(registry))
     }
 
+    /// What counts towards `index.mapping.total_fields.limit`.
+    #[must_use]
+    pub fn total_fields(&self) -> usize {
+        compile::total_fields(&self.root)
+    }
+
     /// As `GET /index/_mapping` shows it.
     #[must_use]
     pub fn to_json(&self) -> serde_json::Value {
