@@ -133,6 +133,11 @@ impl Mappings {
         Mappings { by_first }
     }
 
+    /// How many times longer a text can become.
+    pub(super) fn growth(&self) -> usize {
+        self.by_first.values().flatten().map(|(from, to)| to.len().div_ceil(from.len())).max().unwrap_or(1).max(1)
+    }
+
     fn find<'a>(&'a self, text: &str, from: usize) -> Option<(usize, usize, &'a str)> {
         text[from..].char_indices().find_map(|(i, c)| {
             let start = from + i;

@@ -11,6 +11,7 @@
 //!
 //! Terms are part of the index format: the same text must give the same terms in every version.
 
+mod bound;
 mod case;
 mod char_filter;
 mod definition;
@@ -27,6 +28,7 @@ mod tokenizer;
 mod word_break;
 mod words;
 
+pub use bound::TERM_BYTES_MAX;
 use char_filter::{CharFilter, Corrections};
 use lists::ListFilter;
 pub use registry::AnalyzerRegistry;
@@ -44,6 +46,8 @@ pub struct Analyzer {
     /// Applied to the list of all tokens; empty in most analyzers.
     lists: Vec<Step>,
     position_increment_gap: u32,
+    /// See `bound`.
+    safe_bytes: usize,
 }
 
 /// A filter after the first one that needs the whole list.
@@ -92,7 +96,10 @@ impl Analyzer {
                 other => lists.push(other),
             }
         }
-        Analyzer { name: name.to_owned(), char_filters, tokenizer, words, lists, position_increment_gap: 100 }
+        let (name, position_increment_gap) = (name.to_owned(), 100);
+        let safe_bytes = 0;
+        let analyzer = Analyzer { name, char_filters, tokenizer, words, lists, position_increment_gap, safe_bytes };
+        Analyzer { safe_bytes: analyzer.safe_bytes(), ..analyzer }
     }
 
     /// Calls `visit` for each token with (term, position) only: the indexing path, no per-token allocation,

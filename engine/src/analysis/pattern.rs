@@ -110,6 +110,13 @@ pub(super) struct Replacement {
 }
 
 impl Replacement {
+    /// How long a text of so many bytes can become: every match lies apart from the others, and one may be empty.
+    pub(super) fn bytes_max(&self, n: usize) -> usize {
+        let text: usize = self.parts.iter().map(|p| if let Part::Text(text) = p { text.len() } else { 0 }).sum();
+        let groups = self.parts.iter().filter(|p| !matches!(p, Part::Text(_))).count();
+        n.saturating_mul(groups + 1).saturating_add(n.saturating_add(1).saturating_mul(text))
+    }
+
     /// `groups`: how many the pattern has; a digit that would go beyond them is text.
     pub(super) fn new(java: &str, groups: usize) -> Result<Replacement, Error> {
         let mut parts = Vec::new();

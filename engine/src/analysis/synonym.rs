@@ -30,6 +30,11 @@ struct Rule {
 }
 
 impl Synonyms {
+    /// Bytes of the longest word that a rule brings.
+    pub(super) fn longest_output(&self) -> usize {
+        self.rules.values().flat_map(|rule| rule.outputs.iter().flatten()).map(String::len).max().unwrap_or(0)
+    }
+
     /// Reads rules such as `a, b => c` and `a, b c`. `expand`: equivalent words stand for each other, else all become
     /// the first. `lenient`: rules that analysis makes nothing of are left out.
     pub(super) fn parse(

@@ -7,16 +7,13 @@ use super::dynamic::{Update, not_an_object};
 use super::json::{DEPTH_MAX, Json, Next};
 use super::keys::Keys;
 use super::{ParsedDocument, ParsedValue};
-use crate::analysis;
+use crate::analysis::{self, TERM_BYTES_MAX};
 use crate::error::ParseError;
 use crate::mapping::geo;
 use crate::mapping::scalar::{self, Scalar};
 use crate::mapping::{
     Dynamic, DynamicType, FieldMapping, FieldType, Leaf, Mapping, NodeKind, ROOT, is_metadata, split_path,
 };
-
-/// Lucene's longest term.
-const TERM_BYTES_MAX: usize = 32_766;
 
 /// Memory kept from document to document.
 #[derive(Debug, Default)]
@@ -494,9 +491,12 @@ impl<'a> Parser<'a> {
         ))
     }
 
-    /// A text can make an immense term only if it is immense itself; then its terms are looked at.
+    /// Where the analyzer could make an immense term of a text of this length, its terms are looked at.
     fn check_long_text(&mut self, field: &FieldMapping, text: &str) -> Parsed {
-        let (true, Some(analyzer)) = (text.len() > TERM_BYTES_MAX, &field.analyzer) else { return Ok(()) };
+        let Some(analyzer) = &field.analyzer else { return self.check_term(field, text.as_bytes()) };
+        if !analyzer.may_be_immense(text.len()) {
+            return Ok(());
+        }
         let mut immense = None;
         analyzer.terms(text, &mut self.scratch.analysis, &mut |term, _| {
             if term.len() > TERM_BYTES_MAX && immense.is_none() {

@@ -268,6 +268,37 @@ fn immense_terms_of_texts_are_told_too() {
     let mut out = ParsedDocument::default();
     assert!(parse(&mapping, "1", json!({"w": words}).to_string().as_bytes(), &mut out).is_ok());
     assert!(refused(&mapping, &json!({"k": words}).to_string()).reason.contains("immense term in field=\"k\""));
+    // The standard tokenizer cuts a word at 255 characters.
+    let standard = self::mapping(json!({"t": {"type": "text"}}));
+    assert!(parse(&standard, "1", json!({"t": "x".repeat(100_000)}).to_string().as_bytes(), &mut out).is_ok());
+    // What is longer than `ignore_above` is not a term at all; below it, bytes count.
+    let ignoring = self::mapping(json!({"k": {"type": "keyword", "ignore_above": 20_000}}));
+    assert!(parse(&ignoring, "1", json!({"k": "x".repeat(40_000)}).to_string().as_bytes(), &mut out).is_ok());
+    assert_eq!(out.ignored, ["k"]);
+    assert!(refused(&ignoring, &json!({"k": "€".repeat(11_000)}).to_string()).reason.contains("got 33000"));
+}
+
+#[test]
+fn immense_terms_that_filters_make_of_short_texts_are_told_too() {
+    let custom =
+        |filter: Value| json!({"type": "custom", "tokenizer": "keyword", "filter": filter, "char_filter": ["long"]});
+    let registry = AnalyzerRegistry::new(&json!({
+        "char_filter": {"long": {"type": "mapping", "mappings": ["~ => twenty-four bytes in all."]}},
+        "analyzer": {"long": custom(json!([])), "low": custom(json!(["lowercase"]))}
+    }))
+    .unwrap();
+    let fields = json!({"long": {"type": "text", "analyzer": "long"}, "low": {"type": "text", "analyzer": "low"}});
+    let mapping = Mapping::parse(&json!({ "properties": fields }), &registry).unwrap();
+    let reason = |field: &str, text: String| {
+        let mut out = ParsedDocument::default();
+        let source = json!({ field: text }).to_string();
+        parse(&mapping, "1", source.as_bytes(), &mut out).err().map(|e| e.reason)
+    };
+    assert!(reason("long", "~".repeat(2_000)).unwrap().contains("immense term in field=\"long\""));
+    assert_eq!(reason("long", "~".repeat(1_000)), None);
+    // Two bytes in upper case, three in lower case.
+    assert!(reason("low", "Ⱥ".repeat(11_000)).unwrap().contains("got 33000"));
+    assert_eq!(reason("low", "Ⱥ".repeat(10_000)), None);
 }
 
 /// Parses and updates until the document fits.
