@@ -13,6 +13,7 @@ use ringdex_engine::mapping::Mapping;
 use ringdex_engine::pace::Unpaced;
 use ringdex_engine::query::{MatchKind, QueryKind, TextOptions, Value};
 use ringdex_engine::search::{IndexContext, SearchRequest, Searcher, SegmentView, TrackTotalHits, query};
+use ringdex_engine::seed::HashSeed;
 use ringdex_engine::segment::Codec;
 use ringdex_engine::segment::reader::SegmentReader;
 use ringdex_engine::store::FileBytes;
@@ -35,7 +36,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut views = Vec::new();
     let mut parsed = ParsedDocument::default();
     for (i, part) in lines.chunks(lines.len().div_ceil(segments)).enumerate() {
-        let mut buffer = IndexingBuffer::new();
+        let mut buffer = IndexingBuffer::new(HashSeed::new(1));
         for line in part {
             let json: serde_json::Value = serde_json::from_str(line)?;
             let source = serde_json::json!({ "text": json["text"] }).to_string();

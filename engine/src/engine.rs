@@ -25,6 +25,7 @@ use crate::ids::{DocId, Generation, PrimaryTerm, SegmentId, SeqNo, Version};
 use crate::mapping::Mapping;
 use crate::op::{Operation, OperationKind};
 use crate::search::{Searcher, SegmentView};
+use crate::seed::HashSeed;
 use crate::segment::live_docs::LiveDocs;
 use crate::segment::reader::{SegmentReader, SourceCache};
 use crate::segment::writer::Codec;
@@ -44,6 +45,8 @@ pub struct EngineConfig {
     pub codec: Codec,
     /// A translog generation is closed when it has this many bytes.
     pub translog_generation_bytes: u64,
+    /// Under which tables of ids and terms hash; see `seed`.
+    pub hash_seed: HashSeed,
 }
 
 /// One shard's storage. See the module.
@@ -332,6 +335,12 @@ impl<D: Directory> Engine<D> {
     #[must_use]
     pub fn max_seq_no(&self) -> SeqNo {
         self.state.borrow().checkpoints.max_seq_no()
+    }
+
+    /// Under which tables that clients fill hash.
+    #[must_use]
+    pub fn hash_seed(&self) -> HashSeed {
+        self.config.borrow().hash_seed
     }
 
     /// Everything up to here is visible to searches.

@@ -18,6 +18,7 @@ pub mod query;
 pub mod recover;
 pub mod refresh;
 pub mod search;
+pub mod seed;
 pub mod segment;
 pub mod store;
 pub mod translog;

@@ -99,14 +99,15 @@ impl<D: Directory> Engine<D> {
         let on_disk = directory.list().await?;
         let newest = on_disk.iter().filter_map(|(name, _)| segment_of_any_file(name)).max();
         let next_segment = SegmentId(newest.map_or(1, |id| id.0 + 1));
+        let hash_seed = config.hash_seed;
         let engine = Engine {
             directory,
             config: RefCell::new(config),
             translog,
             state: RefCell::new(State {
-                buffer: IndexingBuffer::new(),
+                buffer: IndexingBuffer::new(hash_seed),
                 frozen: None,
-                versions: LiveVersionMap::default(),
+                versions: LiveVersionMap::new(hash_seed),
                 checkpoints: LocalCheckpointTracker::new(commit.local_checkpoint),
                 segments,
                 pending_deletes: Vec::new(),

@@ -47,7 +47,8 @@ impl<D: Directory> Engine<D> {
                 return Ok(false);
             }
             let segment = state.new_segment_id();
-            let frozen = Rc::new(std::mem::replace(&mut state.buffer, IndexingBuffer::new()).freeze());
+            let seed = self.config.borrow().hash_seed;
+            let frozen = Rc::new(std::mem::replace(&mut state.buffer, IndexingBuffer::new(seed)).freeze());
             state.frozen = Some((segment, frozen.clone()));
             state.versions.begin_refresh();
             (segment, frozen, std::mem::take(&mut state.pending_deletes), upto)

@@ -11,6 +11,7 @@ use ringdex_engine::ids::{Generation, PrimaryTerm, SegmentId, SeqNo, Version};
 use ringdex_engine::mapping::Mapping;
 use ringdex_engine::op::{Operation, OperationKind};
 use ringdex_engine::pace::Unpaced;
+use ringdex_engine::seed::HashSeed;
 use ringdex_engine::segment::Codec;
 use ringdex_engine::segment::live_docs::LiveDocs;
 use ringdex_engine::store::sim::SimDirectory;
@@ -53,7 +54,8 @@ pub fn write_corpus() {
 /// Index, delete, flush, index again: a segment, a commit point with it, a translog.
 async fn shard(name: &str, codec: Codec, docs: u64) {
     let disk = SimDirectory::new(1);
-    let config = EngineConfig { shard_uuid: [7; 16], codec, translog_generation_bytes: 64 << 20 };
+    let config =
+        EngineConfig { shard_uuid: [7; 16], codec, translog_generation_bytes: 64 << 20, hash_seed: HashSeed::new(7) };
     let engine = Engine::open(disk.clone(), config).await.expect("an empty disk");
     let registry = AnalyzerRegistry::default();
     let fields = json!({"properties": {

@@ -30,6 +30,7 @@ use ringdex_engine::engine::{Engine, EngineConfig};
 use ringdex_engine::ids::PrimaryTerm;
 use ringdex_engine::op::OperationKind;
 use ringdex_engine::pace::Pace;
+use ringdex_engine::seed::HashSeed;
 use ringdex_net::cluster::state::IndexMetadata;
 
 use crate::backend::{CompiledIndex, LocalFuture};
@@ -153,6 +154,7 @@ impl<I: NodeIo> Shard<I> {
             shard_uuid: shard_uuid(&spec.id),
             codec: settings.codec,
             translog_generation_bytes: settings.translog_generation_bytes,
+            hash_seed: HashSeed::new(io.random()),
         };
         let engine = Engine::open(directory, config).await?;
         let term = PrimaryTerm(spec.index.primary_terms.get(spec.id.shard as usize).copied().unwrap_or(1));

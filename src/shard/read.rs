@@ -174,6 +174,7 @@ impl<I: NodeIo> Shard<I> {
             max_terms_count: number("index.max_terms_count", defaults.max_terms_count),
             max_regex_length: number("index.max_regex_length", defaults.max_regex_length),
             memory: Arc::clone(&self.memory.search),
+            hash_seed: self.engine.hash_seed(),
             ..defaults
         }
     }

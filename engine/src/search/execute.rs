@@ -85,7 +85,12 @@ pub async fn query<P: Pace>(
     pace: &P,
 ) -> Result<QueryResult> {
     let order = Order::new(request, mapping)?;
-    let context = AggContext { index: index.index.clone(), now_ms: request.now_ms, memory: Arc::clone(&index.memory) };
+    let context = AggContext {
+        index: index.index.clone(),
+        now_ms: request.now_ms,
+        memory: Arc::clone(&index.memory),
+        hash_seed: index.hash_seed,
+    };
     let mut aggs = match &request.aggs[..] {
         [] => None,
         aggs => Some(AggCollector::new(aggs, mapping, context)?),

@@ -44,6 +44,7 @@ use crate::analysis::AnalyzerRegistry;
 use crate::budget::Pool;
 use crate::ids::{DocId, PrimaryTerm, SeqNo, Version};
 use crate::query::{Query, Value};
+use crate::seed::HashSeed;
 use crate::segment::live_docs::LiveDocs;
 use crate::segment::reader::SegmentReader;
 
@@ -101,6 +102,8 @@ pub struct IndexContext {
     pub max_regex_length: usize,
     /// Where aggregations take their memory from.
     pub memory: Arc<Pool>,
+    /// Under which the buckets of aggregations hash; see `seed`.
+    pub hash_seed: HashSeed,
 }
 
 impl Default for IndexContext {
@@ -113,6 +116,8 @@ impl Default for IndexContext {
             max_terms_count: 65_536,
             max_regex_length: 1000,
             memory: Pool::new("request", 256 << 20),
+            // For tests and benches: whoever faces clients has one of its own.
+            hash_seed: HashSeed::new(0),
         }
     }
 }

@@ -14,6 +14,7 @@ use crate::query::{Bound, Fuzziness, MatchKind, Operator, Query, QueryKind, Quer
 use crate::search::bm25::{FieldStats, NormTable, decode_length, idf, score};
 use crate::search::min_should_match::minimum_should_match;
 use crate::search::*;
+use crate::seed::HashSeed;
 use crate::segment::Codec;
 use crate::segment::live_docs::LiveDocs;
 use crate::segment::reader::SegmentReader;
@@ -34,7 +35,7 @@ impl Shard {
         let mut parsed = ParsedDocument::default();
         let mut seq_no = 0;
         for (ordinal, docs) in segments.iter().enumerate() {
-            let mut buffer = IndexingBuffer::new();
+            let mut buffer = IndexingBuffer::new(HashSeed::new(1));
             for doc in docs {
                 let id = seq_no.to_string();
                 let source = doc.to_string();

@@ -7,6 +7,7 @@ use futures_lite::future::block_on;
 
 use crate::ids::{DocId, NO_MORE_DOCS, PrimaryTerm, SegmentId, SeqNo, Version};
 use crate::pace::Unpaced;
+use crate::seed::HashSeed;
 use crate::segment::live_docs::LiveDocs;
 use crate::segment::norms::norm_encode;
 use crate::segment::reader::{SegmentReader, SourceCache, Want};
@@ -130,7 +131,7 @@ pub(crate) fn random_docs(r: &mut Random, count: usize, first_seq_no: i64) -> Ve
 /// The documents as a buffer makes a segment of them.
 pub(crate) fn build(docs: &[ModelDoc], id: u64, codec: Codec) -> (Vec<u8>, Option<LiveDocs>) {
     let specs = specs();
-    let mut buffer = IndexingBuffer::new();
+    let mut buffer = IndexingBuffer::new(HashSeed::new(1));
     for doc in docs {
         let texts: Vec<(usize, Vec<(&str, u32)>)> = doc
             .texts

@@ -12,6 +12,7 @@ use crate::error::Result;
 use crate::ids::{DocId, PrimaryTerm, SegmentId, SeqNo, Version};
 use crate::mapping::Mapping;
 use crate::pace::Pace;
+use crate::seed::HashSeed;
 use crate::segment::file::FieldStats;
 use crate::segment::inverted::InvertedWriter;
 use crate::segment::live_docs::LiveDocs;
@@ -27,8 +28,9 @@ const CHUNK_LEN: usize = 1 << 16;
 const NO_NORM: u8 = 1;
 
 /// Documents since the last refresh.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct IndexingBuffer {
+    seed: HashSeed,
     /// By field id.
     fields: Vec<Option<Box<FieldBuffer>>>,
     pool: Pool,
@@ -81,9 +83,9 @@ struct FieldBuffer {
 }
 
 impl FieldBuffer {
-    fn new(spec: FieldSpec, analyzer: Option<Arc<Analyzer>>, gap: u32) -> FieldBuffer {
+    fn new(spec: FieldSpec, analyzer: Option<Arc<Analyzer>>, gap: u32, seed: HashSeed) -> FieldBuffer {
         FieldBuffer {
-            terms: TermTable::new(spec.terms),
+            terms: TermTable::new(spec.terms, seed),
             spec,
             analyzer,
             gap,
@@ -185,10 +187,19 @@ impl FieldBuffer {
 }
 
 impl IndexingBuffer {
-    /// An empty one.
+    /// An empty one, whose terms are hashed under `seed`. What becomes of it does not depend on the seed.
     #[must_use]
-    pub fn new() -> IndexingBuffer {
-        IndexingBuffer::default()
+    pub fn new(seed: HashSeed) -> IndexingBuffer {
+        IndexingBuffer {
+            seed,
+            fields: Vec::new(),
+            pool: Pool::default(),
+            rows: BufferedRows::default(),
+            scratch: Scratch::default(),
+            touched: Vec::new(),
+            fields_bytes: 0,
+            deleted: None,
+        }
     }
 
     /// Adds a document; its position in the segment to come.
@@ -221,7 +232,7 @@ impl IndexingBuffer {
         if self.fields.len() <= at {
             self.fields.resize_with(at + 1, || None);
         }
-        self.fields[at] = Some(Box::new(FieldBuffer::new(spec.clone(), analyzer, gap)));
+        self.fields[at] = Some(Box::new(FieldBuffer::new(spec.clone(), analyzer, gap, self.seed)));
     }
 
     fn add_value(&mut self, doc: DocId, at: usize, value: &ParsedValue, arena: &[u8]) {

@@ -8,12 +8,12 @@
 //!   `difference to the position before << 1`.
 
 use crate::ids::DocId;
+use crate::seed::HashSeed;
 use crate::segment::TermsOption;
-use crate::segment::hash::hash64;
 use crate::write::pool::{List, ListReader, Pool};
 
-/// Terms longer than this are not indexed, as in Lucene (where the document would be refused; parsing does that).
-pub(crate) const TERM_LEN_MAX: usize = 32_766;
+/// Terms longer than this are not indexed; parsing refuses documents that have such terms.
+pub(crate) const TERM_LEN_MAX: usize = crate::analysis::TERM_BYTES_MAX;
 /// Highest position, as in Lucene.
 const POSITION_MAX: u32 = i32::MAX as u32 - 128;
 
@@ -33,6 +33,7 @@ struct Record {
 #[derive(Debug)]
 pub(crate) struct TermTable {
     option: TermsOption,
+    seed: HashSeed,
     /// Upper half: hash; lower: index of the record + 1, or 0.
     slots: Vec<u64>,
     records: Vec<Record>,
@@ -40,8 +41,8 @@ pub(crate) struct TermTable {
 }
 
 impl TermTable {
-    pub fn new(option: TermsOption) -> TermTable {
-        TermTable { option, slots: vec![0; 16], records: Vec::new(), text: Vec::new() }
+    pub fn new(option: TermsOption, seed: HashSeed) -> TermTable {
+        TermTable { option, seed, slots: vec![0; 16], records: Vec::new(), text: Vec::new() }
     }
 
     pub fn len(&self) -> usize {
@@ -73,7 +74,7 @@ impl TermTable {
     #[inline]
     pub fn add(&mut self, term: &[u8], doc: DocId, position: u32, pool: &mut Pool) -> u32 {
         debug_assert!(term.len() <= TERM_LEN_MAX);
-        let hash = (hash64(term) >> 32) as u32;
+        let hash = (self.seed.hash(term) >> 32) as u32;
         let mask = self.slots.len() - 1;
         let mut slot = hash as usize & mask;
         loop {

@@ -7,9 +7,8 @@
 //!   its segment is published. A newer entry in `current` hides one in `old`.
 //! - tombstones outlive their half for [`TOMBSTONE_MS`] so that versions go on and late operations stay late.
 
-use rustc_hash::FxHashMap;
-
 use crate::ids::{DocId, PrimaryTerm, SeqNo, Version};
+use crate::seed::{HashSeed, SeededMap};
 use crate::write::plan::Current;
 
 /// `index.gc_deletes`: how long the version of a deleted document is remembered, in milliseconds.
@@ -75,17 +74,24 @@ impl Found {
 }
 
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct LiveVersionMap {
-    current: FxHashMap<Box<str>, Entry>,
-    old: FxHashMap<Box<str>, Entry>,
-    tombstones: FxHashMap<Box<str>, Entry>,
+    current: SeededMap<Box<str>, Entry>,
+    old: SeededMap<Box<str>, Entry>,
+    tombstones: SeededMap<Box<str>, Entry>,
     id_bytes: usize,
     /// Those of tombstones among `id_bytes`.
     tombstone_id_bytes: usize,
 }
 
 impl LiveVersionMap {
+    /// Remembers nothing yet; ids are hashed under `seed`.
+    #[must_use]
+    pub fn new(seed: HashSeed) -> LiveVersionMap {
+        let empty = || SeededMap::with_hasher(seed);
+        LiveVersionMap { current: empty(), old: empty(), tombstones: empty(), id_bytes: 0, tombstone_id_bytes: 0 }
+    }
+
     /// The last change of `id`, if it is remembered.
     #[must_use]
     pub fn get(&self, id: &str) -> Option<Found> {
@@ -112,12 +118,13 @@ impl LiveVersionMap {
     /// A refresh begins: what is current belongs to the frozen buffer from now on.
     pub fn begin_refresh(&mut self) {
         assert!(self.old.is_empty(), "one refresh at a time");
-        self.old = std::mem::take(&mut self.current);
+        std::mem::swap(&mut self.old, &mut self.current);
     }
 
     /// The frozen buffer's segment is published: its half goes, tombstones younger than [`TOMBSTONE_MS`] stay.
     pub fn end_refresh(&mut self, now_ms: i64) {
-        let old = std::mem::take(&mut self.old);
+        let empty = SeededMap::with_hasher(*self.old.hasher());
+        let old = std::mem::replace(&mut self.old, empty);
         self.tombstones.retain(|id, e| !old.contains_key(id) && !expired(e, now_ms));
         for (id, entry) in old {
             if matches!(entry.place, Place::Deleted(_)) && !expired(&entry, now_ms) {
@@ -167,7 +174,7 @@ mod tests {
 
     #[test]
     fn newer_half_hides_older_half() {
-        let mut map = LiveVersionMap::default();
+        let mut map = LiveVersionMap::new(HashSeed::new(1));
         map.put("a", entry(1, Place::Buffer(0)));
         map.begin_refresh();
         assert_eq!(map.get("a"), Some(Found::Old(entry(1, Place::Buffer(0)))));
@@ -183,7 +190,7 @@ mod tests {
 
     #[test]
     fn tombstones_outlive_the_refresh_and_then_expire() {
-        let mut map = LiveVersionMap::default();
+        let mut map = LiveVersionMap::new(HashSeed::new(1));
         map.put("a", entry(2, Place::Deleted(1_000)));
         map.begin_refresh();
         map.end_refresh(2_000);
@@ -198,7 +205,7 @@ mod tests {
 
     #[test]
     fn a_document_put_again_loses_its_tombstone() {
-        let mut map = LiveVersionMap::default();
+        let mut map = LiveVersionMap::new(HashSeed::new(1));
         map.put("a", entry(2, Place::Deleted(0)));
         map.begin_refresh();
         map.end_refresh(0);

@@ -1,11 +1,10 @@
 //! Bucket numbers: (owner, key) to a dense number, and back.
 
-use rustc_hash::FxHashMap;
+use crate::seed::{HashSeed, SeededMap};
 
 /// Buckets of one aggregation, of all its owners (the buckets of the aggregation around it). Columns by bucket number.
-#[derive(Default)]
 pub(crate) struct BucketTable {
-    numbers: FxHashMap<(u32, u64), u32>,
+    numbers: SeededMap<(u32, u64), u32>,
     owners: Vec<u32>,
     keys: Vec<u64>,
     counts: Vec<u64>,
@@ -20,6 +19,18 @@ struct Groups {
 }
 
 impl BucketTable {
+    /// No buckets yet; their keys, which come from documents, are hashed under `seed`.
+    pub fn new(seed: HashSeed) -> BucketTable {
+        BucketTable {
+            numbers: SeededMap::with_hasher(seed),
+            owners: Vec::new(),
+            keys: Vec::new(),
+            counts: Vec::new(),
+            last: None,
+            groups: None,
+        }
+    }
+
     /// The bucket's number; a new one for a new key.
     #[inline]
     pub fn number(&mut self, owner: u32, key: u64) -> u32 {

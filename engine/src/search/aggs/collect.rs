@@ -23,6 +23,7 @@ use crate::search::aggs::leaf::{Leaf, SegmentRef, turn};
 use crate::search::aggs::node::Node;
 use crate::search::aggs::{AggPartial, AggRequest};
 use crate::search::doc_set::DocSet;
+use crate::seed::HashSeed;
 
 /// Documents of a batch, at most: what keeps a batch's columns in the first-level cache, and a call below a millisecond.
 pub const BATCH: usize = 1024;
@@ -38,6 +39,8 @@ pub struct AggContext {
     pub now_ms: i64,
     /// Where the memory of the buckets is taken from.
     pub memory: Arc<Pool>,
+    /// Under which buckets hash.
+    pub hash_seed: HashSeed,
 }
 
 /// Collects all aggregations of a request over a shard's segments.

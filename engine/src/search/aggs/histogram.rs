@@ -11,6 +11,7 @@ use crate::search::aggs::resolve::{Resolved, Source, date_ms};
 use crate::search::aggs::rounding::{PreparedRounding, Rounding};
 use crate::search::aggs::values::Batch;
 use crate::search::aggs::{AggContext, Bounds, DateHistogramRequest, HistogramRequest};
+use crate::seed::HashSeed;
 
 /// Buckets that a segment's values can fall into, at most, for a direct table.
 const SLOTS_MAX: i64 = 1 << 16;
@@ -45,7 +46,7 @@ pub(crate) struct HistogramNode {
 }
 
 impl HistogramNode {
-    pub fn numeric(request: &HistogramRequest, values: Resolved) -> Result<HistogramNode> {
+    pub fn numeric(request: &HistogramRequest, values: Resolved, context: &AggContext) -> Result<HistogramNode> {
         if !(request.interval > 0.0 && request.interval.is_finite()) {
             return Err(Error::illegal_argument("[interval] must be >0 for histogram aggregation"));
         }
@@ -60,7 +61,15 @@ impl HistogramNode {
             request.hard_bounds.as_ref().map(|b| (b.min, b.max)),
             request.extended_bounds.as_ref().map(|b| (b.min, b.max)),
         )?;
-        Ok(HistogramNode::with(values, None, bounds, hard, request.min_doc_count, Keys::Intervals { interval, offset }))
+        Ok(HistogramNode::with(
+            values,
+            None,
+            bounds,
+            hard,
+            request.min_doc_count,
+            Keys::Intervals { interval, offset },
+            context.hash_seed,
+        ))
     }
 
     pub fn dates(request: &DateHistogramRequest, values: Resolved, context: &AggContext) -> Result<HistogramNode> {
@@ -85,7 +94,7 @@ impl HistogramNode {
         let hard = hard
             .map(|(min, max)| (min.map_or(f64::NEG_INFINITY, |v| v as f64), max.map_or(f64::INFINITY, |v| v as f64)));
         let keys = Keys::Dates(Box::new(rounding.prepare(1, 0)));
-        Ok(HistogramNode::with(values, Some(rounding), bounds, hard, request.min_doc_count, keys))
+        Ok(HistogramNode::with(values, Some(rounding), bounds, hard, request.min_doc_count, keys, context.hash_seed))
     }
 
     fn with(
@@ -95,10 +104,11 @@ impl HistogramNode {
         hard: Option<(f64, f64)>,
         min_doc_count: u64,
         keys: Keys,
+        seed: HashSeed,
     ) -> HistogramNode {
         HistogramNode {
             values,
-            table: BucketTable::default(),
+            table: BucketTable::new(seed),
             rounding,
             bounds,
             min_doc_count,

@@ -27,6 +27,7 @@ use crate::search::aggs::resolve::{Wants, resolve};
 use crate::search::aggs::terms::TermsNode;
 use crate::search::aggs::top_hits::TopHitsNode;
 use crate::search::aggs::{AggContext, AggKind, AggRequest, DEPTH_MAX, OrderBy, PercentileMethod};
+use crate::seed::SeededSet;
 
 /// The owner that no document belongs to: its buckets are empty.
 pub(crate) const NOBODY: u32 = u32::MAX;
@@ -146,7 +147,7 @@ impl Node {
                 Body::Fixed(FixedNode::ips(range, values))
             }
             AggKind::Histogram(h) => {
-                Body::Histogram(Box::new(HistogramNode::numeric(h, number(&h.source, "histogram")?)?))
+                Body::Histogram(Box::new(HistogramNode::numeric(h, number(&h.source, "histogram")?, context)?))
             }
             AggKind::DateHistogram(h) => {
                 let values = resolve(&h.source, Wants::Dates, "date_histogram", mapping, context)?;
@@ -467,14 +468,15 @@ impl Node {
         if n.request.min_doc_count > 0 || n.request.shard_min_doc_count > 0 || owner == NOBODY {
             return Ok(());
         }
-        let found: rustc_hash::FxHashSet<u64> = found.iter().map(|&number| n.table.key(number)).collect();
+        let mut wanted = SeededSet::with_hasher(*n.all_numbers.hasher());
+        wanted.extend(found.iter().map(|&number| n.table.key(number)));
         let keys = (0..n.terms.len() as u64).chain(n.all_numbers.iter().copied());
         for (i, key) in keys.enumerate() {
             if i % 1024 == 1023 {
                 turn(pace).await?;
                 self.select(candidates, n.request.shard_size());
             }
-            if !found.contains(&key) {
+            if !wanted.contains(&key) {
                 candidates.push(Candidate { key, number: NOBODY, doc_count: 0 });
             }
         }

@@ -4,8 +4,6 @@ use std::cmp::Ordering;
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use rustc_hash::FxHashMap;
-
 use crate::error::{Error, Result};
 use crate::ids::DocId;
 use crate::pace::Pace;
@@ -18,6 +16,7 @@ use crate::search::aggs::partial::{TermKey, TermsKind};
 use crate::search::aggs::resolve::{Resolved, Source, encode, parse_ip, text_of};
 use crate::search::aggs::values::{Batch, Number, NumberKind};
 use crate::search::aggs::{AggContext, TermSet, TermsRequest};
+use crate::seed::{HashSeed, SeededMap, SeededSet};
 
 /// Ordinal not seen in this segment yet.
 const NEW: u32 = u32::MAX;
@@ -36,20 +35,23 @@ pub(crate) struct TermsNode {
     /// Of this segment: documents per ordinal, while they all go to owner 0 and nothing is below.
     dense: Vec<u32>,
     /// With `min_doc_count: 0`: every number of the field, found or not.
-    pub all_numbers: HashSet<u64, rustc_hash::FxBuildHasher>,
+    pub all_numbers: SeededSet<u64>,
     raw: Batch<u64>,
     ordinals: Batch<u32>,
 }
 
 /// Terms and their numbers.
-#[derive(Default)]
 pub(crate) struct Interner {
-    numbers: FxHashMap<Arc<[u8]>, u32>,
+    numbers: SeededMap<Arc<[u8]>, u32>,
     terms: Vec<Arc<[u8]>>,
     bytes: usize,
 }
 
 impl Interner {
+    fn new(seed: HashSeed) -> Interner {
+        Interner { numbers: SeededMap::with_hasher(seed), terms: Vec::new(), bytes: 0 }
+    }
+
     fn number(&mut self, term: &[u8]) -> u32 {
         if let Some(&number) = self.numbers.get(term) {
             return number;
@@ -266,12 +268,12 @@ impl TermsNode {
         Ok(TermsNode {
             request: request.clone(),
             values,
-            table: BucketTable::default(),
-            terms: Interner::default(),
+            table: BucketTable::new(context.hash_seed),
+            terms: Interner::new(context.hash_seed),
             wanted,
             term_of: Vec::new(),
             dense: Vec::new(),
-            all_numbers: HashSet::default(),
+            all_numbers: SeededSet::with_hasher(context.hash_seed),
             raw: Batch::default(),
             ordinals: Batch::default(),
         })

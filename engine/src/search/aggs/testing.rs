@@ -17,6 +17,7 @@ use crate::mapping::{Mapping, number};
 use crate::pace::Unpaced;
 use crate::query::{Query, QueryKind, Value};
 use crate::search::doc_set::DocSet;
+use crate::seed::HashSeed;
 
 /// A number column without a segment.
 #[derive(Default)]
@@ -149,7 +150,8 @@ fn segment(docs: &[Doc]) -> PlainSegment {
 }
 
 fn context(bytes: u64) -> AggContext {
-    AggContext { index: String::new(), now_ms: 1_600_000_000_000, memory: Pool::new("request", bytes) }
+    let memory = Pool::new("request", bytes);
+    AggContext { index: String::new(), now_ms: 1_600_000_000_000, memory, hash_seed: HashSeed::new(1) }
 }
 
 /// The only query of the model: a term of `k`.
