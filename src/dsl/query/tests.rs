@@ -1,4 +1,5 @@
 use proptest::prelude::*;
+use ringdex_engine::query::MultiMatchKind;
 use serde_json::json;
 
 use super::*;
