@@ -1,5 +1,8 @@
 //! `_cat`: tables for people.
 
+#[macro_use]
+mod statistics;
+
 pub mod indices;
 pub mod nodes;
 pub mod shards;

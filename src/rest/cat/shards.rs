@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ringdex_net::cluster::state::IndexMetadata;
 
 use super::answer;
-use super::indices::stat_cell;
+use super::statistics::stat_cell;
 use crate::backend::SharedBackend;
 use crate::error::ApiResult;
 use crate::metadata::resolve::{IndicesOptions, resolve};
@@ -19,12 +19,13 @@ use crate::rest::table::{Cell, Column, Table};
 use crate::shard::message::ShardStats;
 
 macro_rules! columns {
-    ([$($first:expr),* $(,)?] $(($name:literal, [$($alias:literal),*], $text:literal)),* $(,)?) => {
+    ([$($first:expr),* $(,)?] $(($name:literal, [$($alias:literal),*], $text:literal),)*) => {
         &[$($first,)* $(Column::new($name, &[$($alias),*], $text).hidden().right(),)*]
     };
 }
 
-const SHARDS: &[Column] = columns![
+const SHARDS: &[Column] = statistics!(
+    columns,
     [
         Column::new("index", &["i", "idx"], "index name"),
         Column::new("shard", &["s", "sh"], "shard name"),
@@ -41,67 +42,15 @@ const SHARDS: &[Column] = columns![
         Column::new("unassigned.for", &["uf"], "time has been unassigned").hidden().right(),
         Column::new("unassigned.details", &["ud"], "additional details as to why the shard became unassigned").hidden(),
         Column::new("recoverysource.type", &["rs"], "recovery source type").hidden(),
-    ]("completion.size", ["cs", "completionSize"], "size of completion"),
-    ("fielddata.memory_size", ["fm", "fielddataMemory"], "used fielddata cache"),
-    ("fielddata.evictions", ["fe", "fielddataEvictions"], "fielddata evictions"),
-    ("query_cache.memory_size", ["qcm", "queryCacheMemory"], "used query cache"),
-    ("query_cache.evictions", ["qce", "queryCacheEvictions"], "query cache evictions"),
-    ("flush.total", ["ft", "flushTotal"], "number of flushes"),
-    ("flush.total_time", ["ftt", "flushTotalTime"], "time spent in flush"),
-    ("get.current", ["gc", "getCurrent"], "number of current get ops"),
-    ("get.time", ["gti", "getTime"], "time spent in get"),
-    ("get.total", ["gto", "getTotal"], "number of get ops"),
-    ("get.exists_time", ["geti", "getExistsTime"], "time spent in successful gets"),
-    ("get.exists_total", ["geto", "getExistsTotal"], "number of successful gets"),
-    ("get.missing_time", ["gmti", "getMissingTime"], "time spent in failed gets"),
-    ("get.missing_total", ["gmto", "getMissingTotal"], "number of failed gets"),
-    ("indexing.delete_current", ["idc", "indexingDeleteCurrent"], "number of current deletions"),
-    ("indexing.delete_time", ["idti", "indexingDeleteTime"], "time spent in deletions"),
-    ("indexing.delete_total", ["idto", "indexingDeleteTotal"], "number of delete ops"),
-    ("indexing.index_current", ["iic", "indexingIndexCurrent"], "number of current indexing ops"),
-    ("indexing.index_time", ["iiti", "indexingIndexTime"], "time spent in indexing"),
-    ("indexing.index_total", ["iito", "indexingIndexTotal"], "number of indexing ops"),
-    ("indexing.index_failed", ["iif", "indexingIndexFailed"], "number of failed indexing ops"),
-    ("merges.current", ["mc", "mergesCurrent"], "number of current merges"),
-    ("merges.current_docs", ["mcd", "mergesCurrentDocs"], "number of current merging docs"),
-    ("merges.current_size", ["mcs", "mergesCurrentSize"], "size of current merges"),
-    ("merges.total", ["mt", "mergesTotal"], "number of completed merge ops"),
-    ("merges.total_docs", ["mtd", "mergesTotalDocs"], "docs merged"),
-    ("merges.total_size", ["mts", "mergesTotalSize"], "size merged"),
-    ("merges.total_time", ["mtt", "mergesTotalTime"], "time spent in merges"),
-    ("refresh.total", ["rto", "refreshTotal"], "total refreshes"),
-    ("refresh.time", ["rti", "refreshTime"], "time spent in refreshes"),
-    ("refresh.external_total", ["rto", "refreshTotal"], "total external refreshes"),
-    ("refresh.external_time", ["rti", "refreshTime"], "time spent in external refreshes"),
-    ("refresh.listeners", ["rli", "refreshListeners"], "number of pending refresh listeners"),
-    ("search.fetch_current", ["sfc", "searchFetchCurrent"], "current fetch phase ops"),
-    ("search.fetch_time", ["sfti", "searchFetchTime"], "time spent in fetch phase"),
-    ("search.fetch_total", ["sfto", "searchFetchTotal"], "total fetch ops"),
-    ("search.open_contexts", ["so", "searchOpenContexts"], "open search contexts"),
-    ("search.query_current", ["sqc", "searchQueryCurrent"], "current query phase ops"),
-    ("search.query_time", ["sqti", "searchQueryTime"], "time spent in query phase"),
-    ("search.query_total", ["sqto", "searchQueryTotal"], "total query phase ops"),
-    ("search.scroll_current", ["scc", "searchScrollCurrent"], "open scroll contexts"),
-    ("search.scroll_time", ["scti", "searchScrollTime"], "time scroll contexts held open"),
-    ("search.scroll_total", ["scto", "searchScrollTotal"], "completed scroll contexts"),
-    ("segments.count", ["sc", "segmentsCount"], "number of segments"),
-    ("segments.memory", ["sm", "segmentsMemory"], "memory used by segments"),
-    ("segments.index_writer_memory", ["siwm", "segmentsIndexWriterMemory"], "memory used by index writer"),
-    ("segments.version_map_memory", ["svmm", "segmentsVersionMapMemory"], "memory used by version map"),
-    (
-        "segments.fixed_bitset_memory",
-        ["sfbm", "fixedBitsetMemory"],
-        "memory used by fixed bit sets for nested object field types and export type filters for types referred in _parent fields"
-    ),
-    ("seq_no.max", ["sqm", "maxSeqNo"], "max sequence number"),
-    ("seq_no.local_checkpoint", ["sql", "localCheckpoint"], "local checkpoint"),
-    ("seq_no.global_checkpoint", ["sqg", "globalCheckpoint"], "global checkpoint"),
-    ("warmer.current", ["wc", "warmerCurrent"], "current warmer ops"),
-    ("warmer.total", ["wto", "warmerTotal"], "total warmer ops"),
-    ("warmer.total_time", ["wtt", "warmerTotalTime"], "time spent in warmers"),
-    ("path.data", ["pd", "dataPath"], "shard data path"),
-    ("path.state", ["ps", "statsPath"], "shard state path"),
-];
+    ],
+    [],
+    [
+        ("seq_no.max", ["sqm", "maxSeqNo"], "max sequence number"),
+        ("seq_no.local_checkpoint", ["sql", "localCheckpoint"], "local checkpoint"),
+        ("seq_no.global_checkpoint", ["sqg", "globalCheckpoint"], "global checkpoint"),
+    ],
+    [("path.data", ["pd", "dataPath"], "shard data path"), ("path.state", ["ps", "statsPath"], "shard state path"),]
+);
 
 const FIXED: usize = 15;
 
