@@ -106,14 +106,14 @@ pub(super) fn check_limits(root: &Root, limits: &Limits) -> Result<(), ParseErro
 /// What counts towards `index.mapping.total_fields.limit`: fields, fields of fields, objects.
 pub(super) fn total_fields(root: &Root) -> usize {
     fn field(inner: &Field) -> usize {
-        1 + inner.fields.iter().map(|(_, inner)| field(inner)).sum::<usize>()
+        1 + inner.fields.values().map(field).sum::<usize>()
     }
     fn object(inside: &Object) -> usize {
         let count = |property: &Property| match property {
             Property::Field(inner) => field(inner),
             Property::Object(inner) => 1 + object(inner),
         };
-        inside.properties.iter().map(|(_, property)| count(property)).sum()
+        inside.properties.values().map(count).sum()
     }
     object(&root.object)
 }
