@@ -1,1 +1,0 @@
-//! Benchmarks: one subject per file under this folder.

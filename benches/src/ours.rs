@@ -1,0 +1,234 @@
+//! The job done by the engine, as a shard does it: translog synced per bulk request, refreshes, images, merges, a commit.
+
+use std::error::Error;
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use glommio::{LocalExecutorBuilder, Placement};
+use ringdex::dsl::{aggs::parse_aggs, search::parse_search};
+use ringdex_engine::analysis::AnalyzerRegistry;
+use ringdex_engine::document::{self, ParsedDocument};
+use ringdex_engine::engine::{Engine, EngineConfig, IndexOperation};
+use ringdex_engine::mapping::Mapping;
+use ringdex_engine::merge::merger;
+use ringdex_engine::merge::policy::{MergeCandidate, TieredMergePolicy};
+use ringdex_engine::merge::sink::{FileSink, Unthrottled};
+use ringdex_engine::pace::Unpaced;
+use ringdex_engine::search::{IndexContext, SearchRequest, TrackTotalHits, execute};
+use ringdex_engine::store::dma::DmaDirectory;
+use ringdex_engine::store::{Directory, File as _};
+use ringdex_engine::write::plan::Condition;
+use serde_json::{Map, json};
+
+use crate::job::{self, Draw, IndexOptions, QueryOptions};
+use crate::report::{self, Indexed, Watch};
+
+type Outcome = Result<(), Box<dyn Error>>;
+
+const ENGINE: &str = "ringdex";
+const TERM: ringdex_engine::ids::PrimaryTerm = ringdex_engine::ids::PrimaryTerm(1);
+
+/// Runs `job` on an executor of this thread.
+fn on_executor<T>(job: impl Future<Output = T>) -> Result<T, Box<dyn Error>> {
+    Ok(LocalExecutorBuilder::new(Placement::Unbound).io_memory(1 << 20).make()?.run(job))
+}
+
+fn mapping() -> Result<Mapping, Box<dyn Error>> {
+    Ok(Mapping::parse(&job::mapping(), &AnalyzerRegistry::default())?)
+}
+
+async fn open(dir: &Path) -> Result<Engine<DmaDirectory>, Box<dyn Error>> {
+    let directory = DmaDirectory::open(dir).await?;
+    let config = EngineConfig { shard_uuid: [7; 16], codec: Default::default(), translog_generation_bytes: 64 << 20 };
+    Ok(Engine::open(directory, config).await?)
+}
+
+fn now_ms() -> i64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64)
+}
+
+/// What merges did.
+#[derive(Default)]
+struct Merges {
+    count: u64,
+    bytes: u64,
+    time: Duration,
+}
+
+impl Merges {
+    async fn run(&mut self, engine: &Engine<DmaDirectory>, candidate: &MergeCandidate) -> Outcome {
+        let Some(job) = engine.begin_merge(candidate) else { return Ok(()) };
+        let began = Instant::now();
+        let live: Vec<_> = job.sources.iter().map(|s| s.live.clone()).collect();
+        let file = engine.directory().create(&job.name, 0).await?;
+        let mut sink = FileSink::new(file, Unthrottled);
+        let merged = merger::merge(&job.sources, job.target, job.codec, &mut sink, &Unpaced).await?;
+        sink.finish().await?.close().await?;
+        let bytes = match merged.meta {
+            Some(_) => Some(engine.directory().map(&job.name).await?),
+            None => None,
+        };
+        engine.finish_merge(job.target, &live, &merged.maps, bytes).await?;
+        self.count += 1;
+        self.bytes += job.input_bytes;
+        self.time += began.elapsed();
+        Ok(())
+    }
+
+    /// Everything that the policy wants.
+    async fn settle(&mut self, engine: &Engine<DmaDirectory>) -> Outcome {
+        let policy = TieredMergePolicy::default();
+        while let Some(candidate) = policy.find_merges(&engine.segment_sizes()).first() {
+            self.run(engine, candidate).await?;
+        }
+        Ok(())
+    }
+}
+
+pub fn index(corpus: &Path, dir: &Path, options: &IndexOptions) -> Outcome {
+    if dir.exists() {
+        std::fs::remove_dir_all(dir)?;
+    }
+    on_executor(async {
+        let mapping = mapping()?;
+        let mut lines = BufReader::with_capacity(1 << 20, File::open(corpus)?);
+        let engine = open(dir).await?;
+        let watch = Watch::start();
+        let (mut parsed, mut line) = (ParsedDocument::default(), Vec::new());
+        let (mut docs, mut input_bytes, mut refreshes) = (0u64, 0u64, 0u64);
+        let mut merges = Merges::default();
+        let mut last_refresh = Instant::now();
+        while docs < options.limit {
+            line.clear();
+            if lines.read_until(b'\n', &mut line)? == 0 {
+                break;
+            }
+            input_bytes += line.len() as u64;
+            let source = line.trim_ascii_end();
+            let id = docs.to_string();
+            document::parse(&mapping, &id, source, &mut parsed)?;
+            engine.translog().reserve(source.len() + 64).await?;
+            let operation = IndexOperation {
+                id: &id,
+                routing: None,
+                source,
+                condition: Condition::Any,
+                create: false,
+                auto_id: false,
+            };
+            let last = engine.index(&mapping, &parsed, &operation, TERM)?.location;
+            docs += 1;
+            if docs.is_multiple_of(options.bulk) {
+                engine.wait_durable(last).await?;
+                if engine.translog().wants_next() {
+                    engine.translog().prepare_next().await?;
+                }
+            }
+            let due = options.refresh_ms > 0
+                && docs.is_multiple_of(64)
+                && last_refresh.elapsed() >= Duration::from_millis(options.refresh_ms);
+            if due || engine.buffer_bytes() >= options.heap_mb << 20 {
+                engine.refresh(now_ms(), &Unpaced).await?;
+                engine.write_images().await?;
+                refreshes += 1;
+                merges.settle(&engine).await?;
+                last_refresh = Instant::now();
+            }
+        }
+        engine.flush(false, now_ms(), &Unpaced).await?;
+        let commit_s = watch.wall_s();
+        merges.settle(&engine).await?;
+        if options.force_merge {
+            let policy = TieredMergePolicy::default();
+            while let Some(candidate) = policy.find_forced_merges(&engine.segment_sizes(), 1).first() {
+                merges.run(&engine, candidate).await?;
+            }
+        }
+        engine.flush(true, now_ms(), &Unpaced).await?;
+        let (wall_s, cpu_s) = (watch.wall_s(), watch.cpu_s());
+        let mut more = Map::new();
+        more.insert("merges".to_owned(), json!(merges.count));
+        more.insert("merge_mb".to_owned(), json!(merges.bytes / 1_000_000));
+        more.insert("merge_s".to_owned(), json!(merges.time.as_secs_f64()));
+        let segments = engine.segment_sizes().len();
+        let index_bytes = report::size_of(dir, |name| !name.starts_with("translog"))?;
+        Indexed { docs, input_bytes, index_bytes, refreshes, segments, commit_s, wall_s, cpu_s, more }.print(ENGINE);
+        Ok(())
+    })?
+}
+
+pub fn query(dir: &Path, queries: &Path, options: &QueryOptions) -> Outcome {
+    let jobs = job::load(queries, &options.only)?;
+    let mapping = mapping()?;
+    let mut requests: Vec<SearchRequest> = Vec::with_capacity(jobs.len());
+    for job in &jobs {
+        let mut body = job.body();
+        let aggs = body.get("aggs").cloned();
+        if let Some(object) = body.as_object_mut() {
+            object.remove("aggs");
+        }
+        let mut request = parse_search(&body).map_err(|e| format!("{e:?}"))?.request;
+        if let Some(aggs) = aggs {
+            request.aggs = parse_aggs(&aggs).map_err(|e| format!("{e:?}"))?;
+        }
+        let counts = job.collect == "count";
+        request.track_total_hits = if counts { TrackTotalHits::All } else { TrackTotalHits::None };
+        requests.push(request);
+    }
+    on_executor(async {
+        let engine = open(dir).await?;
+        let searcher = engine.searcher();
+        let context = IndexContext::default();
+        let watch = Watch::start();
+        let groups = report::measure(&jobs, options.reps, options.warm_s, |i| {
+            let found = execute::query(&searcher, &mapping, &context, &requests[i], &Unpaced);
+            let found = now(found).expect("a query of the job");
+            match jobs[i].collect.as_str() {
+                "count" => found.total,
+                "agg" if !found.aggs.is_empty() => found.aggs.len() as u64,
+                _ => found.hits.len() as u64,
+            }
+        });
+        println!(
+            "{}",
+            json!({"engine": ENGINE, "op": "query", "segments": searcher.segments.len(), "wall_s": watch.wall_s(),
+                "cpu_s": watch.cpu_s(), "groups": groups})
+        );
+        Ok(())
+    })?
+}
+
+pub fn get(dir: &Path, count: u64) -> Outcome {
+    on_executor(async {
+        let engine = open(dir).await?;
+        let docs: u64 = engine.segment_sizes().iter().map(|s| u64::from(s.doc_count)).sum();
+        let (mut times, mut bytes) = (Vec::with_capacity(count as usize), 0);
+        for pass in 0..2 {
+            let mut draw = Draw::new();
+            for _ in 0..count {
+                let id = draw.below(docs).to_string();
+                let began = Instant::now();
+                let found = engine.get(&id)?.ok_or("a document is missing")?;
+                if pass == 1 {
+                    times.push(began.elapsed());
+                    bytes += found.source.len() as u64;
+                }
+            }
+        }
+        report::gets(ENGINE, times, bytes);
+        Ok(())
+    })?
+}
+
+/// The value of a future that never waits.
+fn now<T>(future: impl Future<Output = T>) -> T {
+    let mut future = std::pin::pin!(future);
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    loop {
+        if let std::task::Poll::Ready(value) = future.as_mut().poll(&mut context) {
+            return value;
+        }
+    }
+}
