@@ -68,37 +68,6 @@ impl Job {
     pub fn words(&self) -> Vec<&str> {
         self.args[0].split(' ').collect()
     }
-
-    /// The search body that asks for it.
-    pub fn body(&self) -> Value {
-        let term = |w: &str| json!({"term": {"body": w}});
-        let terms = || self.words().into_iter().map(term).collect::<Vec<Value>>();
-        let base = if self.args[0] == "*" { json!({"match_all": {}}) } else { term(&self.args[0]) };
-        let filtered = |filter: Value| json!({"bool": {"must": [base.clone()], "filter": [filter]}});
-        let agg = |agg: Value| json!({"size": 0, "query": base.clone(), "aggs": {"a": agg}});
-        let query = match self.kind.as_str() {
-            "term" => base,
-            "and" => json!({"bool": {"must": terms()}}),
-            "or" => json!({"bool": {"should": terms()}}),
-            "phrase" => json!({"match_phrase": {"body": self.args[0]}}),
-            "range" => {
-                let number = |at: usize| self.args[at].parse::<i64>().expect("a date");
-                filtered(json!({"range": {"ts": {"gte": number(1), "lt": number(2)}}}))
-            }
-            "filt" => filtered(json!({"term": {"pkg": self.args[1]}})),
-            "agg_pkg" => return agg(json!({"terms": {"field": "pkg", "size": 10}})),
-            "agg_dir" => return agg(json!({"terms": {"field": "dir", "size": 10}})),
-            "hist" => return agg(json!({"histogram": {"field": "ts", "interval": WEEK_MS}})),
-            "stats" => return agg(json!({"stats": {"field": "pop"}})),
-            "sort" => return json!({"size": 10, "query": base, "sort": [{"ts": "desc"}]}),
-            kind => panic!("unknown kind {kind}"),
-        };
-        match self.collect.as_str() {
-            "top10" => json!({"size": 10, "query": query}),
-            "top1000" => json!({"size": 1000, "query": query}),
-            _ => json!({"size": 0, "query": query}),
-        }
-    }
 }
 
 pub fn load(path: &Path, only: &str) -> std::io::Result<Vec<Job>> {

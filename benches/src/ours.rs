@@ -7,7 +7,6 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use glommio::{LocalExecutorBuilder, Placement};
-use ringdex::dsl::{aggs::parse_aggs, search::parse_search};
 use ringdex_engine::analysis::AnalyzerRegistry;
 use ringdex_engine::document::{self, ParsedDocument};
 use ringdex_engine::engine::{Engine, EngineConfig, IndexOperation};
@@ -16,13 +15,15 @@ use ringdex_engine::merge::merger;
 use ringdex_engine::merge::policy::{MergeCandidate, TieredMergePolicy};
 use ringdex_engine::merge::sink::{FileSink, Unthrottled};
 use ringdex_engine::pace::Unpaced;
-use ringdex_engine::search::{IndexContext, SearchRequest, TrackTotalHits, execute};
+use ringdex_engine::query::{Bound, MatchKind, Query, QueryKind, TextOptions, Value};
+use ringdex_engine::search::aggs::{AggKind, AggRequest, HistogramRequest, Metric, TermsRequest, ValuesSource};
+use ringdex_engine::search::{IndexContext, Missing, SearchRequest, SortBy, SortKey, TrackTotalHits, execute};
 use ringdex_engine::store::dma::DmaDirectory;
 use ringdex_engine::store::{Directory, File as _};
 use ringdex_engine::write::plan::Condition;
 use serde_json::{Map, json};
 
-use crate::job::{self, Draw, IndexOptions, QueryOptions};
+use crate::job::{self, Draw, IndexOptions, Job, QueryOptions, WEEK_MS};
 use crate::report::{self, Indexed, Watch};
 
 type Outcome = Result<(), Box<dyn Error>>;
@@ -30,9 +31,20 @@ type Outcome = Result<(), Box<dyn Error>>;
 const ENGINE: &str = "ringdex";
 const TERM: ringdex_engine::ids::PrimaryTerm = ringdex_engine::ids::PrimaryTerm(1);
 
-/// Runs `job` on an executor of this thread.
+/// Runs `job` on an executor of this thread, which a heartbeat keeps from sleeping on runnable tasks.
 fn on_executor<T>(job: impl Future<Output = T>) -> Result<T, Box<dyn Error>> {
-    Ok(LocalExecutorBuilder::new(Placement::Unbound).io_memory(1 << 20).make()?.run(job))
+    let executor = LocalExecutorBuilder::new(Placement::Unbound).io_memory(1 << 20).make()?;
+    Ok(executor.run(async {
+        for beat in [5, 50] {
+            glommio::spawn_local(async move {
+                loop {
+                    glommio::timer::sleep(Duration::from_millis(beat)).await;
+                }
+            })
+            .detach();
+        }
+        job.await
+    }))
 }
 
 fn mapping() -> Result<Mapping, Box<dyn Error>> {
@@ -118,10 +130,10 @@ pub fn index(corpus: &Path, dir: &Path, options: &IndexOptions) -> Outcome {
                 create: false,
                 auto_id: false,
             };
-            let last = engine.index(&mapping, &parsed, &operation, TERM)?.location;
+            engine.index(&mapping, &parsed, &operation, TERM)?;
             docs += 1;
             if docs.is_multiple_of(options.bulk) {
-                engine.wait_durable(last).await?;
+                engine.sync().await?;
                 if engine.translog().wants_next() {
                     engine.translog().prepare_next().await?;
                 }
@@ -162,21 +174,7 @@ pub fn index(corpus: &Path, dir: &Path, options: &IndexOptions) -> Outcome {
 pub fn query(dir: &Path, queries: &Path, options: &QueryOptions) -> Outcome {
     let jobs = job::load(queries, &options.only)?;
     let mapping = mapping()?;
-    let mut requests: Vec<SearchRequest> = Vec::with_capacity(jobs.len());
-    for job in &jobs {
-        let mut body = job.body();
-        let aggs = body.get("aggs").cloned();
-        if let Some(object) = body.as_object_mut() {
-            object.remove("aggs");
-        }
-        let mut request = parse_search(&body).map_err(|e| format!("{e:?}"))?.request;
-        if let Some(aggs) = aggs {
-            request.aggs = parse_aggs(&aggs).map_err(|e| format!("{e:?}"))?;
-        }
-        let counts = job.collect == "count";
-        request.track_total_hits = if counts { TrackTotalHits::All } else { TrackTotalHits::None };
-        requests.push(request);
-    }
+    let requests: Vec<SearchRequest> = jobs.iter().map(request).collect();
     on_executor(async {
         let engine = open(dir).await?;
         let searcher = engine.searcher();
@@ -198,6 +196,122 @@ pub fn query(dir: &Path, queries: &Path, options: &QueryOptions) -> Outcome {
         );
         Ok(())
     })?
+}
+
+fn term(field: &str, value: &str) -> Query {
+    let value = Value::String(value.to_owned());
+    Query::from(QueryKind::Term { field: field.to_owned(), value, case_insensitive: false })
+}
+
+fn boolean(must: Vec<Query>, filter: Vec<Query>, should: Vec<Query>) -> Query {
+    Query::from(QueryKind::Bool { must, filter, should, must_not: Vec::new(), minimum_should_match: None })
+}
+
+/// What a job is for the engine, as the DSL would give it.
+fn request(job: &Job) -> SearchRequest {
+    let words = || job.words().into_iter().map(|w| term("body", w)).collect::<Vec<Query>>();
+    let base = || match job.args[0].as_str() {
+        "*" => Query::from(QueryKind::MatchAll),
+        word => term("body", word),
+    };
+    let number = |at: usize| Value::Int(job.args[at].parse().expect("a date"));
+    let (mut sort, mut agg) = (Vec::new(), None);
+    let terms = |field: &str| {
+        AggKind::Terms(TermsRequest {
+            source: ValuesSource::field(field),
+            size: 10,
+            shard_size: None,
+            min_doc_count: 1,
+            shard_min_doc_count: 0,
+            order: Vec::new(),
+            include: None,
+            exclude: None,
+            show_term_doc_count_error: false,
+            rare: None,
+        })
+    };
+    let query = match job.kind.as_str() {
+        "term" => base(),
+        "and" => boolean(words(), Vec::new(), Vec::new()),
+        "or" => boolean(Vec::new(), Vec::new(), words()),
+        "phrase" => Query::from(QueryKind::Match {
+            field: "body".to_owned(),
+            text: Value::String(job.args[0].clone()),
+            kind: MatchKind::Phrase,
+            options: TextOptions::default(),
+        }),
+        "range" => {
+            let range = QueryKind::Range {
+                field: "ts".to_owned(),
+                lower: Some(Bound { value: number(1), inclusive: true }),
+                upper: Some(Bound { value: number(2), inclusive: false }),
+                format: None,
+                time_zone: None,
+            };
+            boolean(vec![base()], vec![range.into()], Vec::new())
+        }
+        "filt" => boolean(vec![base()], vec![term("pkg", &job.args[1])], Vec::new()),
+        "agg_pkg" => {
+            agg = Some(terms("pkg"));
+            base()
+        }
+        "agg_dir" => {
+            agg = Some(terms("dir"));
+            base()
+        }
+        "hist" => {
+            agg = Some(AggKind::Histogram(HistogramRequest {
+                source: ValuesSource::field("ts"),
+                interval: WEEK_MS as f64,
+                offset: 0.0,
+                min_doc_count: 0,
+                extended_bounds: None,
+                hard_bounds: None,
+                order: Vec::new(),
+                keyed: false,
+            }));
+            base()
+        }
+        "stats" => {
+            agg = Some(AggKind::Metric { metric: Metric::Stats, source: ValuesSource::field("pop") });
+            base()
+        }
+        "sort" => {
+            let by = SortBy::Field {
+                field: "ts".to_owned(),
+                mode: None,
+                missing: Missing::Last,
+                unmapped_type: None,
+                format: None,
+            };
+            sort.push(SortKey { by, descending: true });
+            base()
+        }
+        kind => panic!("unknown kind {kind}"),
+    };
+    SearchRequest {
+        query: Some(query),
+        post_filter: None,
+        top: match job.collect.as_str() {
+            "top10" => 10,
+            "top1000" => 1000,
+            "agg" if agg.is_none() => 10,
+            _ => 0,
+        },
+        sort,
+        search_after: None,
+        track_total_hits: if job.collect == "count" { TrackTotalHits::All } else { TrackTotalHits::None },
+        track_scores: false,
+        rescore: Vec::new(),
+        min_score: None,
+        terminate_after: None,
+        aggs: agg
+            .into_iter()
+            .map(|kind| AggRequest { name: "a".to_owned(), kind, subs: Vec::new(), meta: None })
+            .collect(),
+        now_ms: 0,
+        statistics: None,
+    }
 }
 
 pub fn get(dir: &Path, count: u64) -> Outcome {
