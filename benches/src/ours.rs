@@ -18,6 +18,7 @@ use ringdex_engine::pace::Unpaced;
 use ringdex_engine::query::{Bound, MatchKind, Query, QueryKind, TextOptions, Value};
 use ringdex_engine::search::aggs::{AggKind, AggRequest, HistogramRequest, Metric, TermsRequest, ValuesSource};
 use ringdex_engine::search::{IndexContext, Missing, SearchRequest, SortBy, SortKey, TrackTotalHits, execute};
+use ringdex_engine::seed::HashSeed;
 use ringdex_engine::store::dma::DmaDirectory;
 use ringdex_engine::store::{Directory, File as _};
 use ringdex_engine::write::plan::Condition;
@@ -53,7 +54,12 @@ fn mapping() -> Result<Mapping, Box<dyn Error>> {
 
 async fn open(dir: &Path) -> Result<Engine<DmaDirectory>, Box<dyn Error>> {
     let directory = DmaDirectory::open(dir).await?;
-    let config = EngineConfig { shard_uuid: [7; 16], codec: Default::default(), translog_generation_bytes: 64 << 20 };
+    let config = EngineConfig {
+        shard_uuid: [7; 16],
+        codec: Default::default(),
+        translog_generation_bytes: 64 << 20,
+        hash_seed: HashSeed::new(1),
+    };
     Ok(Engine::open(directory, config).await?)
 }
 
