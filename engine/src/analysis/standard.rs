@@ -82,8 +82,8 @@ fn ascii_word(bytes: &[u8], at: usize, max: usize) -> Option<(usize, &'static st
     match (letters, digits) {
         (true, _) => Some((i, ALPHANUM)),
         (false, true) => Some((i, NUM)),
-        // Underscores alone.
-        _ if i > at => Some((i, "")),
+        // Underscores alone; where the window ends in them, a later window may have more.
+        _ if i > at => Some((if i == at + max { at + 1 } else { i }, "")),
         // # and *, unless a keycap may follow.
         _ => class(at + 1).map(|_| (at + 1, "")),
     }
@@ -382,6 +382,12 @@ mod tests {
                 ("__x", ALPHANUM),
             ],
         );
+    }
+
+    #[test]
+    fn underscores_that_fill_a_window_go_with_what_follows() {
+        assert_eq!(tokens("__1", 2), [("_1".to_owned(), 1, 3, NUM)]);
+        assert_eq!(tokens("___", 2), []);
     }
 
     #[test]
