@@ -21,7 +21,7 @@ use crate::segment::writer::{Codec, PACE_DOCS, Rows, SegmentWriter};
 use crate::segment::{ColumnKind, FieldSpec, TermsOption};
 use crate::write::pool::Pool;
 use crate::write::sort::sort_paced;
-use crate::write::terms::{TERM_LEN_MAX, TermTable};
+use crate::write::terms::{TERM_LEN_MAX, TermTable, TokenBatch};
 
 const CHUNK_LEN: usize = 1 << 16;
 /// Norm of documents in a field without norms, for impacts.
@@ -36,6 +36,7 @@ pub struct IndexingBuffer {
     pool: Pool,
     rows: BufferedRows,
     scratch: Scratch,
+    batch: TokenBatch,
     /// Fields of the document being added.
     touched: Vec<u32>,
     fields_bytes: usize,
@@ -122,9 +123,9 @@ impl FieldBuffer {
         self.has_value = false;
     }
 
-    fn add_text(&mut self, doc: DocId, text: &str, scratch: &mut Scratch, pool: &mut Pool) {
+    fn add_text(&mut self, doc: DocId, text: &str, scratch: &mut Scratch, batch: &mut TokenBatch, pool: &mut Pool) {
         let analyzer = self.analyzer.take();
-        self.add_tokens(doc, pool, |visit| match &analyzer {
+        self.add_tokens(doc, batch, pool, |visit| match &analyzer {
             Some(analyzer) => analyzer.terms(text, scratch, visit),
             None => {
                 visit(text, 0);
@@ -135,7 +136,13 @@ impl FieldBuffer {
     }
 
     /// Adds one value's tokens; `run` hands them over and answers the position after the last.
-    fn add_tokens(&mut self, doc: DocId, pool: &mut Pool, run: impl FnOnce(&mut dyn FnMut(&str, u32)) -> u32) {
+    fn add_tokens(
+        &mut self,
+        doc: DocId,
+        batch: &mut TokenBatch,
+        pool: &mut Pool,
+        run: impl FnOnce(&mut dyn FnMut(&str, u32)) -> u32,
+    ) {
         let base = self.next_position;
         let (terms, tokens, overlaps) = (&mut self.terms, &mut self.tokens, &mut self.overlaps);
         let mut last = u32::MAX;
@@ -147,8 +154,12 @@ impl FieldBuffer {
             // A token at the position of the one before does not make the field longer.
             *overlaps += u32::from(position == last);
             last = position;
-            terms.add(term.as_bytes(), doc, base.saturating_add(position), pool);
+            terms.enqueue(batch, term.as_bytes(), position);
+            if batch.len() == TokenBatch::LEN {
+                terms.add_batch(batch, doc, base, pool);
+            }
         });
+        terms.add_batch(batch, doc, base, pool);
         self.next_position = base.saturating_add(after).saturating_add(self.gap);
     }
 
@@ -196,6 +207,7 @@ impl IndexingBuffer {
             pool: Pool::default(),
             rows: BufferedRows::default(),
             scratch: Scratch::default(),
+            batch: TokenBatch::default(),
             touched: Vec::new(),
             fields_bytes: 0,
             deleted: None,
@@ -245,7 +257,7 @@ impl IndexingBuffer {
         match value {
             ParsedValue::Text(range) => {
                 let text = std::str::from_utf8(bytes(range)).expect("the parser gives UTF-8");
-                field.add_text(doc, text, &mut self.scratch, &mut self.pool);
+                field.add_text(doc, text, &mut self.scratch, &mut self.batch, &mut self.pool);
             }
             ParsedValue::Term(range) => field.add_term(doc, bytes(range), &mut self.pool),
             ParsedValue::Number(value) => field.add_number(doc, *value),
@@ -277,7 +289,7 @@ impl IndexingBuffer {
     /// Bytes held, not counting the allocator's.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
-        self.rows.memory_bytes() + self.pool.memory_bytes() + self.fields_bytes
+        self.rows.memory_bytes() + self.pool.memory_bytes() + self.batch.memory_bytes() + self.fields_bytes
     }
 
     /// `_source` of a document.
@@ -621,7 +633,7 @@ pub(crate) mod raw {
                             field.begin(doc);
                             self.touched.push(at as u32);
                         }
-                        field.add_tokens(doc, &mut self.pool, |visit| {
+                        field.add_tokens(doc, &mut self.batch, &mut self.pool, |visit| {
                             tokens.iter().for_each(|(t, p)| visit(t, *p));
                             after
                         });

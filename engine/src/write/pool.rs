@@ -1,9 +1,10 @@
 //! Growing byte lists in one arena: each starts with 8 bytes and continues in ever larger slices.
 //!
-//! A slice ends in the address of the next one. Appending costs no allocation but that of a 64 KiB block now and then;
+//! A slice ends in the address of the next one. Appending costs no allocation but that of a 256 KiB block now and then;
 //! a list of one entry takes 12 bytes.
 
-const BLOCK_LEN: usize = 1 << 16;
+const BLOCK_BITS: u32 = 18;
+const BLOCK_LEN: usize = 1 << BLOCK_BITS;
 /// Bytes of a slice by its position in the list, without the 4 of the link.
 const SLICE_LEN: [u16; 8] = [8, 16, 32, 64, 128, 256, 512, 1024];
 const LINK: usize = 4;
@@ -15,29 +16,78 @@ pub(crate) struct Pool {
     used: usize,
 }
 
+/// Asks the processor to fetch `slice[at]` while it does something else.
+#[inline]
+pub(crate) fn prefetch<T>(slice: &[T], at: usize) {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(item) = slice.get(at) {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: a prefetch reads nothing as far as the program can tell, and the address is that of an item.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(item).cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (slice, at);
+}
+
+/// Bytes left in a list's slice, and above them the slice's level.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct ListState(u16);
+
+const LEVEL_SHIFT: u32 = 12;
+
+impl ListState {
+    #[inline]
+    fn new(level: u8) -> ListState {
+        ListState(u16::from(level) << LEVEL_SHIFT | SLICE_LEN[level as usize])
+    }
+
+    #[inline]
+    fn left(self) -> usize {
+        (self.0 & ((1 << LEVEL_SHIFT) - 1)) as usize
+    }
+
+    #[inline]
+    fn level(self) -> u8 {
+        (self.0 >> LEVEL_SHIFT) as u8
+    }
+}
+
 /// One list.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct List {
-    head: u32,
+    pub head: u32,
     /// Where the next byte goes.
-    next: u32,
-    /// Bytes left in the slice.
-    left: u16,
-    level: u8,
+    pub next: u32,
+    pub state: ListState,
+}
+
+#[inline]
+fn place(address: u32) -> (usize, usize) {
+    ((address >> BLOCK_BITS) as usize, address as usize & (BLOCK_LEN - 1))
 }
 
 impl Pool {
+    /// The last block counts as far as it is used: the system gives its pages when they are touched.
     pub fn memory_bytes(&self) -> usize {
-        self.blocks.len() * BLOCK_LEN
+        self.blocks.len().saturating_sub(1) * BLOCK_LEN + self.used
+    }
+
+    /// Asks for the memory at an address.
+    #[inline]
+    pub fn prefetch(&self, address: u32) {
+        let (block, at) = place(address);
+        if let Some(block) = self.blocks.get(block) {
+            prefetch(block, at);
+        }
     }
 
     fn allocate(&mut self, len: usize) -> u32 {
         if self.blocks.is_empty() || self.used + len > BLOCK_LEN {
-            assert!(self.blocks.len() < 1 << 16, "an indexing buffer of 4 GiB");
+            assert!(self.blocks.len() < 1 << (32 - BLOCK_BITS), "an indexing buffer of 4 GiB");
             self.blocks.push(vec![0; BLOCK_LEN].into_boxed_slice());
             self.used = 0;
         }
-        let address = (self.blocks.len() - 1) << 16 | self.used;
+        let address = (self.blocks.len() - 1) << BLOCK_BITS | self.used;
         self.used += len;
         address as u32
     }
@@ -45,45 +95,53 @@ impl Pool {
     /// An empty list.
     pub fn new_list(&mut self) -> List {
         let head = self.allocate(SLICE_LEN[0] as usize + LINK);
-        List { head, next: head, left: SLICE_LEN[0], level: 0 }
+        List { head, next: head, state: ListState::new(0) }
     }
 
     #[inline]
-    pub fn put_varint(&mut self, list: &mut List, mut value: u32) {
-        let mut bytes = [0u8; 5];
-        let mut n = 0;
-        while value >= 0x80 {
-            bytes[n] = value as u8 | 0x80;
-            value >>= 7;
-            n += 1;
-        }
-        bytes[n] = value as u8;
-        n += 1;
-        if n <= list.left as usize {
-            let at = (list.next & 0xffff) as usize;
-            let block = &mut self.blocks[(list.next >> 16) as usize];
-            for (to, from) in block[at..at + n].iter_mut().zip(bytes) {
-                *to = from;
-            }
-            list.next += n as u32;
-            list.left -= n as u16;
+    pub fn put_varint(&mut self, list: &mut List, value: u32) {
+        if value < 0x80 && list.state.left() > 0 {
+            let (block, at) = place(list.next);
+            self.blocks[block][at] = value as u8;
+            list.next += 1;
+            list.state.0 -= 1;
+        } else if value < 0x4000 && list.state.left() > 1 {
+            let (block, at) = place(list.next);
+            self.blocks[block][at..at + 2].copy_from_slice(&[value as u8 | 0x80, (value >> 7) as u8]);
+            list.next += 2;
+            list.state.0 -= 2;
         } else {
-            bytes[..n].iter().for_each(|&b| self.put_byte(list, b));
+            self.put_long(list, value);
         }
     }
 
-    fn put_byte(&mut self, list: &mut List, byte: u8) {
-        if list.left == 0 {
-            let level = (list.level + 1).min(SLICE_LEN.len() as u8 - 1);
-            let len = SLICE_LEN[level as usize];
-            let address = self.allocate(len as usize + LINK);
-            let at = (list.next & 0xffff) as usize;
-            self.blocks[(list.next >> 16) as usize][at..at + LINK].copy_from_slice(&address.to_le_bytes());
-            *list = List { head: list.head, next: address, left: len, level };
+    #[inline(never)]
+    fn put_long(&mut self, list: &mut List, mut value: u32) {
+        while value >= 0x80 {
+            self.put_byte(list, value as u8 | 0x80);
+            value >>= 7;
         }
-        self.blocks[(list.next >> 16) as usize][(list.next & 0xffff) as usize] = byte;
+        self.put_byte(list, value as u8);
+    }
+
+    #[inline]
+    fn put_byte(&mut self, list: &mut List, byte: u8) {
+        if list.state.left() == 0 {
+            self.extend(list);
+        }
+        let (block, at) = place(list.next);
+        self.blocks[block][at] = byte;
         list.next += 1;
-        list.left -= 1;
+        list.state.0 -= 1;
+    }
+
+    #[cold]
+    fn extend(&mut self, list: &mut List) {
+        let level = (list.state.level() + 1).min(SLICE_LEN.len() as u8 - 1);
+        let address = self.allocate(SLICE_LEN[level as usize] as usize + LINK);
+        let (block, at) = place(list.next);
+        self.blocks[block][at..at + LINK].copy_from_slice(&address.to_le_bytes());
+        *list = List { head: list.head, next: address, state: ListState::new(level) };
     }
 
     /// Reads a list from its beginning.
@@ -109,8 +167,8 @@ pub(crate) struct ListReader<'a> {
 
 impl<'a> ListReader<'a> {
     fn enter(&mut self, address: u32) {
-        let block: &'a [u8] = &self.pool.blocks[(address >> 16) as usize];
-        let start = (address & 0xffff) as usize;
+        let (block, start) = place(address);
+        let block: &'a [u8] = &self.pool.blocks[block];
         let len = SLICE_LEN[self.level as usize] as usize;
         self.link = address + len as u32;
         // The end is in this slice, or behind its last byte.
@@ -135,9 +193,8 @@ impl<'a> ListReader<'a> {
 
     #[cold]
     fn follow(&mut self) {
-        let at = (self.link & 0xffff) as usize;
-        let block = &self.pool.blocks[(self.link >> 16) as usize];
-        let address = u32::from_le_bytes(block[at..at + LINK].try_into().expect("4 bytes"));
+        let (block, at) = place(self.link);
+        let address = u32::from_le_bytes(self.pool.blocks[block][at..at + LINK].try_into().expect("4 bytes"));
         self.level = (self.level + 1).min(SLICE_LEN.len() as u8 - 1);
         self.enter(address);
     }

@@ -10,23 +10,93 @@
 use crate::ids::DocId;
 use crate::seed::HashSeed;
 use crate::segment::TermsOption;
-use crate::write::pool::{List, ListReader, Pool};
+use crate::write::pool::{List, ListReader, ListState, Pool, prefetch};
 
 /// Terms longer than this are not indexed; parsing refuses documents that have such terms.
 pub(crate) const TERM_LEN_MAX: usize = crate::analysis::TERM_BYTES_MAX;
 /// Highest position, as in Lucene.
 const POSITION_MAX: u32 = i32::MAX as u32 - 128;
 
+/// Bytes of a term that its record holds itself.
+const PREFIX: usize = 8;
+/// How many tokens ahead of their turn a batch asks the memory for a term's record, and for the end of its list.
+const RECORD_AHEAD: usize = 8;
+const LIST_AHEAD: usize = 4;
+
+/// Half a cache line. Only what an occurrence needs.
 #[derive(Clone, Copy, Debug)]
+#[repr(align(32))]
 struct Record {
+    /// The term's first bytes, zeros behind its end.
+    prefix: [u8; PREFIX],
+    /// Where the whole term is, if it is longer than `prefix`.
     text: u32,
     len: u16,
-    hash: u32,
-    list: List,
+    list_state: ListState,
+    list_head: u32,
+    list_next: u32,
     last_doc: DocId,
+    /// Freqs: the document before the last.
     last_position: u32,
-    freq: u32,
-    doc_freq: u32,
+}
+
+const _: () = assert!(size_of::<Record>() == 32);
+
+impl Record {
+    #[inline]
+    fn list(&self) -> List {
+        List { head: self.list_head, next: self.list_next, state: self.list_state }
+    }
+
+    #[inline]
+    fn set_list(&mut self, list: List) {
+        (self.list_head, self.list_next, self.list_state) = (list.head, list.next, list.state);
+    }
+}
+
+/// The first bytes of a term, zeros behind its end.
+#[inline]
+fn prefix_of(term: &[u8]) -> [u8; PREFIX] {
+    if let Some(first) = term.first_chunk::<PREFIX>() {
+        return *first;
+    }
+    let n = term.len();
+    let word = if let (Some(low), Some(high)) = (term.first_chunk::<4>(), term.last_chunk::<4>()) {
+        u64::from(u32::from_le_bytes(*low)) | u64::from(u32::from_le_bytes(*high)) << ((n - 4) * 8)
+    } else if n > 0 {
+        u64::from(term[0]) | u64::from(term[n / 2]) << (n / 2 * 8) | u64::from(term[n - 1]) << ((n - 1) * 8)
+    } else {
+        0
+    };
+    word.to_le_bytes()
+}
+
+/// Tokens of one value on their way into the table.
+#[derive(Debug, Default)]
+pub(crate) struct TokenBatch {
+    text: Vec<u8>,
+    tokens: Vec<Token>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Token {
+    /// In `text`.
+    end: u32,
+    hash: u32,
+    position: u32,
+}
+
+impl TokenBatch {
+    /// Tokens after which a batch should be added to the table: its tokens' records fit the first-level cache.
+    pub const LEN: usize = 256;
+
+    pub fn len(&self) -> usize {
+        self.tokens.len()
+    }
+
+    pub fn memory_bytes(&self) -> usize {
+        self.text.capacity() + self.tokens.capacity() * size_of::<Token>()
+    }
 }
 
 /// Terms in order of arrival.
@@ -37,12 +107,14 @@ pub(crate) struct TermTable {
     /// Upper half: hash; lower: index of the record + 1, or 0.
     slots: Vec<u64>,
     records: Vec<Record>,
+    /// Freqs: occurrences in each term's last document.
+    freqs: Vec<u32>,
     text: Vec<u8>,
 }
 
 impl TermTable {
     pub fn new(option: TermsOption, seed: HashSeed) -> TermTable {
-        TermTable { option, seed, slots: vec![0; 16], records: Vec::new(), text: Vec::new() }
+        TermTable { option, seed, slots: vec![0; 16], records: Vec::new(), freqs: Vec::new(), text: Vec::new() }
     }
 
     pub fn len(&self) -> usize {
@@ -50,31 +122,73 @@ impl TermTable {
     }
 
     pub fn memory_bytes(&self) -> usize {
-        self.slots.len() * 8 + self.records.capacity() * size_of::<Record>() + self.text.capacity()
+        self.slots.len() * 8
+            + self.records.capacity() * size_of::<Record>()
+            + self.freqs.capacity() * 4
+            + self.text.capacity()
     }
 
     /// Bytes of a term.
     #[inline]
     pub fn term(&self, index: u32) -> &[u8] {
         let record = &self.records[index as usize];
-        &self.text[record.text as usize..record.text as usize + record.len as usize]
+        let len = record.len as usize;
+        if len <= PREFIX { &record.prefix[..len] } else { &self.text[record.text as usize..record.text as usize + len] }
     }
 
     /// First eight bytes of a term as a number that sorts like them.
     #[inline]
     pub fn sort_key(&self, index: u32) -> u64 {
-        let term = self.term(index);
-        let mut key = [0u8; 8];
-        let n = term.len().min(8);
-        key[..n].copy_from_slice(&term[..n]);
-        u64::from_be_bytes(key)
+        u64::from_be_bytes(self.records[index as usize].prefix)
+    }
+
+    #[inline]
+    fn hash(&self, term: &[u8]) -> u32 {
+        (self.seed.hash(term) >> 32) as u32
+    }
+
+    /// Puts a token into `batch`; [`add_batch`](Self::add_batch) notes it.
+    #[inline]
+    pub fn enqueue(&self, batch: &mut TokenBatch, term: &[u8], position: u32) {
+        debug_assert!(term.len() <= TERM_LEN_MAX);
+        let hash = self.hash(term);
+        prefetch(&self.slots, hash as usize & (self.slots.len() - 1));
+        batch.text.extend_from_slice(term);
+        batch.tokens.push(Token { end: batch.text.len() as u32, hash, position });
+    }
+
+    /// Notes the occurrences of a batch, and empties it. As [`add`](Self::add), only that waiting for memory overlaps.
+    pub fn add_batch(&mut self, batch: &mut TokenBatch, doc: DocId, base: u32, pool: &mut Pool) {
+        let record_of = |table: &TermTable, token: &Token| {
+            let slot = table.slots[token.hash as usize & (table.slots.len() - 1)];
+            (slot as u32).checked_sub(1)
+        };
+        let mut start = 0;
+        for (i, token) in batch.tokens.iter().enumerate() {
+            if let Some(index) = batch.tokens.get(i + RECORD_AHEAD).and_then(|t| record_of(self, t)) {
+                prefetch(&self.records, index as usize);
+            }
+            if let Some(index) = batch.tokens.get(i + LIST_AHEAD).and_then(|t| record_of(self, t)) {
+                pool.prefetch(self.records[index as usize].list_next);
+            }
+            let term = &batch.text[start..token.end as usize];
+            self.add_hashed(term, token.hash, doc, base.saturating_add(token.position), pool);
+            start = token.end as usize;
+        }
+        batch.tokens.clear();
+        batch.text.clear();
     }
 
     /// Notes an occurrence. Documents never go down, nor positions within one. The term's index.
     #[inline]
     pub fn add(&mut self, term: &[u8], doc: DocId, position: u32, pool: &mut Pool) -> u32 {
         debug_assert!(term.len() <= TERM_LEN_MAX);
-        let hash = (self.seed.hash(term) >> 32) as u32;
+        self.add_hashed(term, self.hash(term), doc, position, pool)
+    }
+
+    #[inline]
+    fn add_hashed(&mut self, term: &[u8], hash: u32, doc: DocId, position: u32, pool: &mut Pool) -> u32 {
+        let prefix = prefix_of(term);
         let mask = self.slots.len() - 1;
         let mut slot = hash as usize & mask;
         loop {
@@ -84,7 +198,11 @@ impl TermTable {
             }
             if (found >> 32) as u32 == hash {
                 let index = found as u32 - 1;
-                if self.term(index) == term {
+                let record = &self.records[index as usize];
+                if record.prefix == prefix
+                    && record.len as usize == term.len()
+                    && (term.len() <= PREFIX || self.term(index) == term)
+                {
                     self.append(index, doc, position, pool);
                     return index;
                 }
@@ -96,28 +214,30 @@ impl TermTable {
     fn insert(&mut self, term: &[u8], hash: u32, slot: usize, doc: DocId, position: u32, pool: &mut Pool) -> u32 {
         let index = self.records.len() as u32;
         let text = u32::try_from(self.text.len()).expect("an indexing buffer of 4 GiB");
-        self.text.extend_from_slice(term);
-        let list = if self.option == TermsOption::None { List::default() } else { pool.new_list() };
+        if term.len() > PREFIX {
+            self.text.extend_from_slice(term);
+        }
         let position = position.min(POSITION_MAX);
-        self.records.push(Record {
-            text,
-            len: term.len() as u16,
-            hash,
-            list,
-            last_doc: doc,
-            last_position: if self.option == TermsOption::Freqs { 0 } else { position },
-            freq: 1,
-            doc_freq: 1,
-        });
-        let list = &mut self.records[index as usize].list;
+        let mut list = if self.option == TermsOption::None { List::default() } else { pool.new_list() };
         match self.option {
-            TermsOption::None | TermsOption::Freqs => {}
-            TermsOption::Docs => pool.put_varint(list, doc),
+            TermsOption::None => {}
+            TermsOption::Freqs => self.freqs.push(1),
+            TermsOption::Docs => pool.put_varint(&mut list, doc),
             TermsOption::Positions => {
-                pool.put_varint(list, doc << 1 | 1);
-                pool.put_varint(list, position);
+                pool.put_varint(&mut list, doc << 1 | 1);
+                pool.put_varint(&mut list, position);
             }
         }
+        self.records.push(Record {
+            prefix: prefix_of(term),
+            text,
+            len: term.len() as u16,
+            list_state: list.state,
+            list_head: list.head,
+            list_next: list.next,
+            last_doc: doc,
+            last_position: if self.option == TermsOption::Freqs { 0 } else { position },
+        });
         self.slots[slot] = u64::from(hash) << 32 | u64::from(index + 1);
         if self.records.len() * 2 > self.slots.len() {
             self.grow();
@@ -128,55 +248,54 @@ impl TermTable {
     #[inline]
     fn append(&mut self, index: u32, doc: DocId, position: u32, pool: &mut Pool) {
         let record = &mut self.records[index as usize];
+        let mut list = record.list();
         match self.option {
             TermsOption::None => {}
             TermsOption::Docs => {
                 if record.last_doc != doc {
-                    pool.put_varint(&mut record.list, doc - record.last_doc);
+                    pool.put_varint(&mut list, doc - record.last_doc);
                     record.last_doc = doc;
-                    record.doc_freq += 1;
                 }
             }
             TermsOption::Freqs => {
+                let freq = &mut self.freqs[index as usize];
                 if record.last_doc == doc {
-                    record.freq += 1;
+                    *freq += 1;
                 } else {
                     let delta = record.last_doc - record.last_position;
-                    put_freq(&mut record.list, delta, record.freq, pool);
-                    // The document before the last; positions are not used.
+                    put_freq(&mut list, delta, *freq, pool);
                     record.last_position = record.last_doc;
                     record.last_doc = doc;
-                    record.freq = 1;
-                    record.doc_freq += 1;
+                    *freq = 1;
                 }
             }
             TermsOption::Positions => {
                 let position = position.min(POSITION_MAX);
                 if record.last_doc == doc {
                     let difference = position.saturating_sub(record.last_position);
-                    pool.put_varint(&mut record.list, difference << 1);
+                    pool.put_varint(&mut list, difference << 1);
                     record.last_position += difference;
                 } else {
-                    pool.put_varint(&mut record.list, (doc - record.last_doc) << 1 | 1);
-                    pool.put_varint(&mut record.list, position);
+                    pool.put_varint(&mut list, (doc - record.last_doc) << 1 | 1);
+                    pool.put_varint(&mut list, position);
                     record.last_doc = doc;
                     record.last_position = position;
-                    record.doc_freq += 1;
                 }
             }
         }
+        record.set_list(list);
     }
 
     #[cold]
     fn grow(&mut self) {
         let mask = self.slots.len() * 2 - 1;
         let mut slots = vec![0; mask + 1];
-        for (i, record) in self.records.iter().enumerate() {
-            let mut slot = record.hash as usize & mask;
-            while slots[slot] != 0 {
-                slot = (slot + 1) & mask;
+        for &slot in self.slots.iter().filter(|&&s| s != 0) {
+            let mut at = (slot >> 32) as usize & mask;
+            while slots[at] != 0 {
+                at = (at + 1) & mask;
             }
-            slots[slot] = u64::from(record.hash) << 32 | (i as u64 + 1);
+            slots[at] = slot;
         }
         self.slots = slots;
     }
@@ -186,9 +305,9 @@ impl TermTable {
         let record = self.records[index as usize];
         TermPostings {
             option: self.option,
-            list: pool.read(&record.list),
+            list: pool.read(&record.list()),
             doc: 0,
-            pending: (self.option == TermsOption::Freqs).then_some((record.last_doc, record.freq)),
+            pending: (self.option == TermsOption::Freqs).then(|| (record.last_doc, self.freqs[index as usize])),
             peeked: None,
             positions: Vec::new(),
         }
