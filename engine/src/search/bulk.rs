@@ -7,21 +7,29 @@
 use smallvec::SmallVec;
 
 use crate::ids::{DocId, NO_MORE_DOCS};
+use crate::search::conjunction::Conjunction;
 use crate::search::cursor::{Cursor, TermCursor, cannot_beat};
 use crate::search::open::Segment;
+use crate::search::phrase::{PhraseCursor, PhraseSink};
 use crate::search::sink::Sink;
-use crate::search::weight::Weight;
+use crate::search::weight::{BoolWeight, Weight};
 
 /// Documents of a disjunction's window: its scores stay in the first-level cache.
 const WINDOW: u32 = 2048;
+/// The same without scores: a byte a document.
+const MARKS: u32 = 4096;
 /// Windows of pruned disjunctions are at least this long, or their bounds would cost more than they save.
 const WINDOW_MIN: u32 = 256;
+
+/// A set leads a conjunction where it has so many times fewer documents than the rarest term.
+const SET_LEADS: u64 = 16;
 
 /// How a segment's matches are found.
 pub(crate) enum Plan<'a> {
     Term(TermCursor<'a>),
-    And(Vec<TermCursor<'a>>),
+    And(Box<Conjunction<'a>>),
     Or(Box<Disjunction<'a>>),
+    Phrase(Box<PhrasePlan<'a>>),
     Any(AnyPlan<'a>),
     Done,
 }
@@ -40,32 +48,78 @@ impl<'a> Plan<'a> {
             Weight::Bool(b)
                 if b.filter.is_empty() && b.must_not.is_empty() && b.should.is_empty() && all_terms(&b.must) =>
             {
-                Plan::and(terms(&b.must))
+                Plan::and(terms(&b.must), scores)
             }
             Weight::Bool(b)
                 if b.filter.is_empty() && b.must_not.is_empty() && b.must.is_empty() && all_terms(&b.should) =>
             {
                 if b.minimum == b.should.len() {
-                    Plan::and(terms(&b.should))
+                    Plan::and(terms(&b.should), scores)
                 } else if b.minimum <= 1 {
                     let mut terms: Vec<TermCursor<'a>> = terms(&b.should).into_iter().flatten().collect();
                     match terms.len() {
                         0 => Plan::Done,
                         1 => Plan::Term(terms.pop().expect("one")),
-                        _ => Plan::Or(Box::new(Disjunction::new(terms))),
+                        _ => Plan::Or(Box::new(Disjunction::new(terms, scores))),
                     }
                 } else {
                     Plan::any(segment.open(weight, scores))
                 }
             }
+            Weight::Phrase(phrase) if phrase.slots.len() > 1 && phrase.slots.iter().all(|s| s.terms.len() == 1) => {
+                let terms = phrase.slots.iter().map(|s| Some((segment.term(&s.terms[0], false)?, false)));
+                match (terms.collect::<Option<Vec<_>>>(), segment.phrase(phrase, scores)) {
+                    (Some(terms), Some(phrase)) => {
+                        let docs = Conjunction::new(terms, SmallVec::new());
+                        Plan::Phrase(Box::new(PhrasePlan { docs, phrase }))
+                    }
+                    _ => Plan::Done,
+                }
+            }
+            Weight::Bool(b)
+                if b.must_not.is_empty()
+                    && b.should.is_empty()
+                    && b.must.iter().chain(&b.filter).all(|w| matches!(w, Weight::Term(_) | Weight::Leaf(_))) =>
+            {
+                Plan::filtered(segment, b, scores).unwrap_or_else(|| Plan::any(segment.open(weight, scores)))
+            }
             _ => Plan::any(segment.open(weight, scores)),
         }
     }
 
-    fn and(terms: Vec<Option<TermCursor<'a>>>) -> Plan<'a> {
-        let Some(mut terms) = terms.into_iter().collect::<Option<Vec<_>>>() else { return Plan::Done };
-        terms.sort_by_key(|t| t.postings.doc_freq());
-        Plan::And(terms)
+    fn and(terms: Vec<Option<TermCursor<'a>>>, scores: bool) -> Plan<'a> {
+        match terms.into_iter().map(|t| Some((t?, scores))).collect::<Option<Vec<_>>>() {
+            Some(terms) => Plan::And(Box::new(Conjunction::new(terms, SmallVec::new()))),
+            None => Plan::Done,
+        }
+    }
+
+    /// Terms and sets that must all match, if a term should lead.
+    fn filtered(segment: &Segment<'a>, weight: &'a BoolWeight, scores: bool) -> Option<Plan<'a>> {
+        let mut terms = Vec::new();
+        let mut sets: SmallVec<[Cursor<'a>; 2]> = SmallVec::new();
+        for (weights, scores) in [(&weight.must, scores), (&weight.filter, false)] {
+            for w in weights {
+                match w {
+                    Weight::Term(t) => match segment.term(t, scores) {
+                        Some(term) => terms.push((term, scores)),
+                        None => return Some(Plan::Done),
+                    },
+                    // A set with a score has it for every document; that is left to the cursors.
+                    _ if scores => return None,
+                    _ => match segment.open(w, false) {
+                        Cursor::Empty => return Some(Plan::Done),
+                        set => sets.push(set),
+                    },
+                }
+            }
+        }
+        let rarest = terms.iter().map(|t| u64::from(t.0.postings.doc_freq())).min()?;
+        if sets.iter().any(|s| !matches!(s, Cursor::Column(_)) && s.cost() < rarest / SET_LEADS) {
+            return None;
+        }
+        sets.sort_by_key(|s| matches!(s, Cursor::Column(_)));
+        Some(Plan::And(Box::new(Conjunction::new(terms, sets))))
     }
 
     fn any(cursor: Cursor<'a>) -> Plan<'a> {
@@ -93,9 +147,13 @@ impl<'a> Plan<'a> {
                 }
                 doc != NO_MORE_DOCS
             }
-            Plan::And(terms) => run_and(terms, until, scores, sink),
+            Plan::And(and) => and.run(until, scores, sink),
             Plan::Or(or) if scores => or.run(until, sink),
             Plan::Or(or) => or.run_sets(until, sink),
+            Plan::Phrase(plan) => {
+                let PhrasePlan { docs, phrase } = &mut **plan;
+                docs.run(until, false, &mut PhraseSink { phrase, scores, sink })
+            }
             Plan::Any(any) => any.run(until, scores, sink),
         }
     }
@@ -137,92 +195,29 @@ fn run_term<S: Sink>(cursor: &mut TermCursor<'_>, until: DocId, sink: &mut S) ->
     cursor.doc() != NO_MORE_DOCS
 }
 
-fn run_and<S: Sink>(terms: &mut [TermCursor<'_>], until: DocId, scores: bool, sink: &mut S) -> bool {
-    let (lead, others) = terms.split_first_mut().expect("not empty");
-    let mut doc = lead.doc();
-    // Up to here the bounds of the others hold.
-    let mut block_last: Option<DocId> = None;
-    let mut others_bound = 0.0f64;
-    let mut bounds: SmallVec<[f64; 8]> = SmallVec::from_elem(0.0, others.len());
-    'candidate: while doc < until {
-        let floor = sink.floor();
-        let prune = scores && floor >= 0.0;
-        if prune && block_last.is_none_or(|last| doc > last) {
-            let (mut last, lead_bound) = lead.block(doc);
-            last = last.min(doc.saturating_add(1 << 16));
-            block_last = Some(last);
-            others_bound = 0.0;
-            for (bound, other) in bounds.iter_mut().zip(others.iter_mut()) {
-                *bound = f64::from(other.bound(doc, last));
-                others_bound += *bound;
-            }
-            if cannot_beat(f64::from(lead_bound) + others_bound, floor) {
-                doc = lead.postings.seek(last + 1);
-                continue;
-            }
-        } else if !prune {
-            let wanted = sink.skip(doc);
-            if wanted > doc {
-                doc = lead.postings.seek(wanted);
-                continue;
-            }
-        }
-        // The lead's score alone may tell that the others need not be looked up.
-        let mut sum = 0.0f64;
-        if prune {
-            sum = f64::from(lead.score());
-            if cannot_beat(sum + others_bound, floor) {
-                doc = lead.postings.next();
-                continue;
-            }
-        }
-        for other in others.iter_mut() {
-            let at = other.postings.seek(doc);
-            if at > doc {
-                doc = lead.postings.seek(at);
-                continue 'candidate;
-            }
-        }
-        if sink.full() {
-            return false;
-        }
-        if scores {
-            if !prune {
-                sum = f64::from(lead.score());
-            }
-            for other in others.iter_mut() {
-                sum += f64::from(other.score());
-            }
-            let score = sum as f32;
-            if score > floor {
-                sink.hit(doc, score);
-            }
-        } else {
-            sink.hit(doc, 0.0);
-        }
-        doc = lead.postings.next();
-    }
-    doc != NO_MORE_DOCS
-}
-
 /// Terms of which any may match.
 pub(crate) struct Disjunction<'a> {
     /// By ascending best score.
     terms: Vec<TermCursor<'a>>,
     /// Documents before are done.
     base: DocId,
-    sums: Box<[f64; WINDOW as usize]>,
-    bits: [u64; WINDOW as usize / 64],
+    /// Only with scores.
+    sums: Box<[f64]>,
+    bits: [u64; MARKS as usize / 64],
+    /// 1 for each document of the window that matches. To set bits one after another in one word, each would wait for the
+    /// one before.
+    marks: Box<[u8; MARKS as usize]>,
 }
 
 impl<'a> Disjunction<'a> {
-    fn new(mut terms: Vec<TermCursor<'a>>) -> Disjunction<'a> {
+    fn new(mut terms: Vec<TermCursor<'a>>, scores: bool) -> Disjunction<'a> {
         terms.sort_by(|a, b| a.max.total_cmp(&b.max));
         Disjunction {
             terms,
             base: 0,
-            sums: vec![0.0; WINDOW as usize].into_boxed_slice().try_into().expect("its length"),
-            bits: [0; WINDOW as usize / 64],
+            sums: if scores { vec![0.0; WINDOW as usize].into() } else { Box::default() },
+            bits: [0; MARKS as usize / 64],
+            marks: vec![0; MARKS as usize].into_boxed_slice().try_into().expect("its length"),
         }
     }
 
@@ -337,7 +332,8 @@ impl<'a> Disjunction<'a> {
         mut floor: f32,
         sink: &mut S,
     ) {
-        let Disjunction { terms, sums, bits, .. } = self;
+        let Disjunction { terms, sums, marks, .. } = self;
+        let sums: &mut [f64; WINDOW as usize] = (&mut **sums).try_into().expect("with scores");
         for (i, term) in terms.iter_mut().enumerate() {
             if i < 128 && weak >> i & 1 == 1 {
                 continue;
@@ -345,12 +341,13 @@ impl<'a> Disjunction<'a> {
             term.postings.seek(first);
             term.scores_until(end, |doc, score| {
                 let at = (doc - first) as usize & (WINDOW as usize - 1);
-                bits[at / 64] |= 1 << (at % 64);
+                marks[at] = 1;
                 sums[at] += f64::from(score);
             });
         }
-        for (index, word) in bits[..=((end - first) / 64) as usize].iter_mut().enumerate() {
-            let mut word = std::mem::take(word);
+        for (index, marks) in marks.as_chunks_mut::<64>().0[..=((end - first) / 64) as usize].iter_mut().enumerate() {
+            let mut word = gather_bits(marks);
+            marks.fill(0);
             while word != 0 {
                 let at = index * 64 + word.trailing_zeros() as usize;
                 word &= word - 1;
@@ -368,33 +365,43 @@ impl<'a> Disjunction<'a> {
 
     /// Without scores: a bitmap of each window.
     fn run_sets<S: Sink>(&mut self, until: DocId, sink: &mut S) -> bool {
+        let Disjunction { terms, bits, marks, .. } = self;
         loop {
             if sink.full() {
                 return false;
             }
-            let first = self.terms.iter().map(TermCursor::doc).min().unwrap_or(NO_MORE_DOCS);
+            let first = terms.iter().map(TermCursor::doc).min().unwrap_or(NO_MORE_DOCS);
             if first >= until {
                 return first != NO_MORE_DOCS;
             }
             let wanted = sink.skip(first);
             if wanted > first {
-                self.terms.iter_mut().for_each(|t| {
+                terms.iter_mut().for_each(|t| {
                     t.postings.seek(wanted);
                 });
                 continue;
             }
             let start = first & !63;
-            let end = (start + WINDOW - 1).min(until - 1);
-            for term in &mut self.terms {
-                term.docs_until(end, |doc| {
-                    let at = (doc - start) as usize & (WINDOW as usize - 1);
-                    self.bits[at / 64] |= 1 << (at % 64);
-                });
+            let end = start.saturating_add(MARKS - 1).min(until - 1);
+            for term in terms.iter_mut() {
+                term.docs_until(end, |doc| marks[(doc - start) as usize & (MARKS as usize - 1)] = 1);
             }
-            sink.set(start, &self.bits[..=((end - start) / 64) as usize]);
-            self.bits.fill(0);
+            let count = ((end - start) / 64) as usize + 1;
+            for (word, marks) in bits[..count].iter_mut().zip(marks.as_chunks::<64>().0) {
+                *word = gather_bits(marks);
+            }
+            sink.set(start, &bits[..count]);
+            marks[..count * 64].fill(0);
         }
     }
+}
+
+/// Lowest bit of each byte, which is 0 or 1, as one word.
+#[inline]
+fn gather_bits(marks: &[u8; 64]) -> u64 {
+    // The product moves bit 8 i to bit 56 + i, and nothing else there.
+    let eight = |bytes: &[u8; 8]| u64::from_le_bytes(*bytes).wrapping_mul(0x0102_0408_1020_4080) >> 56;
+    marks.as_chunks::<8>().0.iter().enumerate().fold(0, |word, (i, bytes)| word | eight(bytes) << (8 * i))
 }
 
 /// Adds the weak terms' scores, as long as the floor may still be beaten.
@@ -416,6 +423,12 @@ fn look_up(
         }
     }
     Some(score as f32)
+}
+
+/// Documents that all slots of a phrase have, and the phrase to check them for.
+pub(crate) struct PhrasePlan<'a> {
+    docs: Conjunction<'a>,
+    phrase: PhraseCursor<'a>,
 }
 
 /// Any cursor, block by block where scores are pruned.

@@ -290,7 +290,7 @@ pub(crate) struct TermCursor<'a> {
     norms: Option<&'a [u8]>,
     table: &'a [f32; 256],
     weight: f32,
-    /// No document scores more.
+    /// No document scores more; 0 for a term that does not score.
     pub max: f32,
 }
 
@@ -304,15 +304,32 @@ impl<'a> TermCursor<'a> {
         norms: Option<&'a [u8]>,
         bm25: Option<&'a Bm25>,
     ) -> TermCursor<'a> {
-        let max = bm25.map_or(0.0, |b| best(postings.impacts(), b.weight, &b.norms.0));
         postings.next();
-        TermCursor {
+        let mut cursor = TermCursor {
             postings,
             norms,
             table: bm25.map_or(&NO_TABLE, |b| &b.norms.0),
             weight: bm25.map_or(0.0, |b| b.weight),
-            max,
+            max: 0.0,
+        };
+        if bm25.is_some() {
+            cursor.max = cursor.best_of_list();
         }
+        cursor
+    }
+
+    fn best_of_list(&mut self) -> f32 {
+        if !self.postings.is_short() {
+            return best(self.postings.impacts(), self.weight, self.table);
+        }
+        // A short list is all there: its scores are known sooner than what bounds them.
+        let (docs, freqs) = self.postings.block();
+        let mut best = 0.0f32;
+        for (&doc, &freq) in docs.iter().zip(freqs) {
+            let norm = self.norms.map_or(1, |n| n[doc as usize]);
+            best = best.max(bm25::score(self.weight, freq as f32, self.table[norm as usize]));
+        }
+        best
     }
 
     #[inline]
@@ -330,6 +347,24 @@ impl<'a> TermCursor<'a> {
     pub(crate) fn score(&mut self) -> f32 {
         let norm = self.table[self.norm(self.postings.doc()) as usize];
         bm25::score(self.weight, self.postings.freq() as f32, norm)
+    }
+
+    /// Adds the scores that `freqs` occurrences in `docs` have.
+    #[inline]
+    pub(crate) fn add_scores(&self, docs: &[DocId], freqs: &[u32], sums: &mut [f64]) {
+        let weight = self.weight;
+        match self.norms {
+            Some(norms) => {
+                for ((sum, &doc), &freq) in sums.iter_mut().zip(docs).zip(freqs) {
+                    *sum += f64::from(bm25::score(weight, freq as f32, self.table[norms[doc as usize] as usize]));
+                }
+            }
+            None => {
+                for (sum, &freq) in sums.iter_mut().zip(freqs) {
+                    *sum += f64::from(bm25::score(weight, freq as f32, self.table[1]));
+                }
+            }
+        }
     }
 
     /// Calls `visit` with each document up to `end` (included) and its score; stands on the first behind it. Block by
@@ -361,7 +396,7 @@ impl<'a> TermCursor<'a> {
     #[inline]
     pub(crate) fn docs_until(&mut self, end: DocId, mut visit: impl FnMut(DocId)) {
         while self.doc() <= end {
-            let (docs, _) = self.postings.block();
+            let docs = self.postings.block_docs();
             let count = up_to(docs, end);
             docs[..count].iter().for_each(|&doc| visit(doc));
             self.postings.advance(count);
@@ -370,8 +405,16 @@ impl<'a> TermCursor<'a> {
 
     /// The block around `target`, which must not fall from call to call: its last document, and a bound on scores in it.
     pub(crate) fn block(&mut self, target: DocId) -> (DocId, f32) {
-        let (last, impacts) = self.postings.block_bounds(target);
-        (last, best(impacts, self.weight, self.table))
+        let (weight, table) = (self.weight, self.table);
+        let score = |freq, norm: u8| bm25::score(weight, freq as f32, table[norm as usize]);
+        match self.postings.block_max(target, score) {
+            Some(bound) => bound,
+            // A short list is one block.
+            None => match self.postings.block_last() {
+                Some(last) if last >= target => (last, self.max),
+                _ => (NO_MORE_DOCS - 1, 0.0),
+            },
+        }
     }
 
     /// Bound on scores from `from` (not falling from call to call) to `to`, both included.
@@ -388,7 +431,7 @@ impl<'a> TermCursor<'a> {
 
 /// How many of `docs` (ascending, the first not behind `end`) are up to `end`.
 #[inline]
-fn up_to(docs: &[DocId], end: DocId) -> usize {
+pub(crate) fn up_to(docs: &[DocId], end: DocId) -> usize {
     match docs.last() {
         Some(&last) if last <= end => docs.len(),
         _ => docs.partition_point(|&d| d <= end),

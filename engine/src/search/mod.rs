@@ -7,6 +7,7 @@ mod bulk;
 mod collect;
 mod compile;
 mod compile_text;
+mod conjunction;
 mod cursor;
 pub mod doc_set;
 pub mod execute;

@@ -8,7 +8,8 @@ use smallvec::SmallVec;
 
 use crate::ids::{DocId, NO_MORE_DOCS};
 use crate::search::bm25::{self, Bm25};
-use crate::search::cursor::{ALIGN_TRIES, best};
+use crate::search::cursor::ALIGN_TRIES;
+use crate::search::sink::Sink;
 use crate::segment::reader::PostingsCursor;
 
 /// One slot: the terms that may be there, and the current document's positions.
@@ -21,6 +22,8 @@ pub(crate) struct Slot<'a> {
     doc: DocId,
     /// Less the offset, so that the same number in every slot is a phrase; never negative when shifted by `SHIFT`.
     positions: Vec<i64>,
+    /// The same as written, for exact phrases of single terms.
+    places: Vec<u32>,
     at: usize,
 }
 
@@ -29,7 +32,7 @@ impl<'a> Slot<'a> {
     pub(crate) fn new(offset: u32, mut terms: SmallVec<[Box<PostingsCursor<'a>>; 1]>, keys: Vec<&'a [u8]>) -> Slot<'a> {
         let cost = terms.iter().map(|t| u64::from(t.doc_freq())).sum();
         let doc = terms.iter_mut().map(|t| t.next()).min().unwrap_or(NO_MORE_DOCS);
-        Slot { offset, terms, keys, cost, doc, positions: Vec::new(), at: 0 }
+        Slot { offset, terms, keys, cost, doc, positions: Vec::new(), places: Vec::new(), at: 0 }
     }
 
     #[inline]
@@ -79,6 +82,49 @@ impl<'a> Slot<'a> {
             self.positions.sort_unstable();
             self.positions.dedup();
         }
+    }
+}
+
+/// Takes documents that all slots of a phrase have, passes on those that match.
+pub(crate) struct PhraseSink<'p, 'a, S> {
+    pub phrase: &'p mut PhraseCursor<'a>,
+    pub scores: bool,
+    pub sink: &'p mut S,
+}
+
+impl<S: Sink> Sink for PhraseSink<'_, '_, S> {
+    /// Candidates have no scores.
+    #[inline]
+    fn floor(&self) -> f32 {
+        -1.0
+    }
+
+    #[inline]
+    fn hit(&mut self, doc: DocId, _: f32) {
+        if let Some(score) = self.phrase.check(doc, self.sink.floor()) {
+            self.sink.hit(doc, score);
+        }
+    }
+
+    #[inline]
+    fn full(&self) -> bool {
+        self.sink.full()
+    }
+
+    fn skip(&mut self, doc: DocId) -> DocId {
+        let floor = self.sink.floor();
+        if !self.scores || floor < 0.0 {
+            return self.sink.skip(doc);
+        }
+        let mut doc = doc;
+        while doc != NO_MORE_DOCS {
+            let (last, bound) = self.phrase.block(doc);
+            if bound > floor {
+                break;
+            }
+            doc = last.saturating_add(1);
+        }
+        doc
     }
 }
 
@@ -148,8 +194,13 @@ impl<'a> PhraseCursor<'a> {
         let (Some(bm25), [only], 0) = (self.bm25, &mut self.slots[0].terms[..], self.slop) else {
             return (NO_MORE_DOCS - 1, self.max);
         };
-        let (last, impacts) = only.block_bounds(target);
-        (last, best(impacts, bm25.weight, &bm25.norms.0))
+        match only.block_max(target, |freq, norm| bm25.score(freq as f32, norm)) {
+            Some(bound) => bound,
+            None => match only.block_last() {
+                Some(last) if last >= target => (last, self.max),
+                _ => (NO_MORE_DOCS - 1, 0.0),
+            },
+        }
     }
 
     /// Bound on scores from `from` (not falling from call to call) to `to`.
@@ -206,11 +257,44 @@ impl<'a> PhraseCursor<'a> {
             return false;
         }
         let first_only = self.bm25.is_none();
+        if self.slop == 0 && self.slots.iter().all(|s| s.terms.len() == 1) {
+            self.freq = exact_single(&mut self.slots, first_only);
+            return self.freq > 0.0;
+        }
         for slot in &mut self.slots {
             slot.read(&mut self.scratch);
         }
         self.freq = if self.slop == 0 { exact(&mut self.slots, first_only) } else { self.sloppy(first_only) };
         self.freq > 0.0
+    }
+
+    /// Whether `doc`, which all slots should have and which is not before the current one, matches with a score above
+    /// `floor`; the score. Positions are read only where the frequencies of the terms allow one.
+    pub(crate) fn check(&mut self, doc: DocId, floor: f32) -> Option<f32> {
+        self.doc = doc;
+        self.aligned = true;
+        for slot in &mut self.slots {
+            if slot.seek(doc) != doc {
+                return None;
+            }
+        }
+        let norm = self.norms.map_or(1, |n| n[doc as usize]);
+        if let (Some(bm25), 0, true) = (self.bm25, self.slop, floor >= 0.0) {
+            let mut most = u32::MAX;
+            for slot in &mut self.slots {
+                if let [only] = &mut slot.terms[..] {
+                    most = most.min(only.freq());
+                }
+            }
+            if bm25.score(most as f32, norm) <= floor {
+                return None;
+            }
+        }
+        if !self.matches() {
+            return None;
+        }
+        let score = self.score();
+        (score > floor).then_some(score)
     }
 
     /// Frequency of the last match.
@@ -301,6 +385,35 @@ impl<'a> PhraseCursor<'a> {
         }
         freq
     }
+}
+
+/// Places that all slots, of one term each, agree on.
+fn exact_single(slots: &mut [Slot<'_>], first_only: bool) -> f32 {
+    for slot in &mut *slots {
+        slot.at = 0;
+        slot.terms[0].positions(&mut slot.places);
+    }
+    let (lead, others) = slots.split_first_mut().expect("not empty");
+    let mut freq = 0.0;
+    'place: for &place in &lead.places {
+        let Some(start) = place.checked_sub(lead.offset) else { continue };
+        for other in others.iter_mut() {
+            let wanted = start.saturating_add(other.offset);
+            while other.places.get(other.at).is_some_and(|&p| p < wanted) {
+                other.at += 1;
+            }
+            match other.places.get(other.at) {
+                None => return freq,
+                Some(&p) if p != wanted => continue 'place,
+                Some(_) => {}
+            }
+        }
+        freq += 1.0;
+        if first_only {
+            return freq;
+        }
+    }
+    freq
 }
 
 /// Places that all slots agree on.

@@ -18,6 +18,11 @@ pub(crate) trait Sink {
     fn skip(&mut self, doc: DocId) -> DocId {
         doc
     }
+    /// Matches without scores, ascending.
+    #[inline]
+    fn hits(&mut self, docs: &[DocId]) {
+        docs.iter().for_each(|&doc| self.hit(doc, 0.0));
+    }
     /// Matches without scores, 64 documents a word from `base` (a multiple of 64) on.
     #[inline]
     fn set(&mut self, base: DocId, words: &[u64]) {
@@ -96,6 +101,15 @@ impl Sink for CountSink<'_> {
     #[inline]
     fn hit(&mut self, doc: DocId, _: f32) {
         self.count.add(u64::from(is_live(self.live, doc)));
+    }
+
+    #[inline]
+    fn hits(&mut self, docs: &[DocId]) {
+        let matches = match self.live {
+            None => docs.len() as u64,
+            live => docs.iter().map(|&doc| u64::from(is_live(live, doc))).sum(),
+        };
+        self.count.add(matches);
     }
 
     #[inline]

@@ -9,6 +9,7 @@ use crate::segment::TermsOption;
 use crate::segment::dictionary::read_varint;
 use crate::segment::postings::{
     ImpactCollector, ImpactList, POSITION_PREFIX, SKIP_ENTRY, TermInfo, patched_len, read_impacts, unpack_patched,
+    visit_impacts,
 };
 use crate::store::bitpack::BLOCK_LEN;
 
@@ -65,6 +66,8 @@ pub struct PostingsCursor<'a> {
     shallow_block: usize,
     shallow_impacts: ImpactList,
     shallow_ready: bool,
+    /// Largest score in the shallow block, once asked for.
+    shallow_max: Option<f32>,
     positions: Option<Box<PositionCursor<'a>>>,
 }
 
@@ -95,6 +98,7 @@ impl<'a> PostingsCursor<'a> {
             shallow_block: 0,
             shallow_impacts: ImpactList::new(),
             shallow_ready: false,
+            shallow_max: None,
             positions: None,
         };
         let mut position_tail = None;
@@ -130,6 +134,12 @@ impl<'a> PostingsCursor<'a> {
     #[must_use]
     pub fn doc_freq(&self) -> u32 {
         self.doc_freq
+    }
+
+    /// Whether the list is short: decoded as a whole from the start.
+    #[inline]
+    pub(crate) fn is_short(&self) -> bool {
+        self.skip.is_empty()
     }
 
     /// Current document; `NO_MORE_DOCS` after the end. Unspecified before the first `next` or `seek`.
@@ -178,6 +188,49 @@ impl<'a> PostingsCursor<'a> {
         (&self.docs[rest.clone()], &self.freqs[rest])
     }
 
+    /// The documents of [`PostingsCursor::block`], without a look at the frequencies.
+    #[inline]
+    pub fn block_docs(&self) -> &[DocId] {
+        &self.docs[self.index.min(self.len)..self.len]
+    }
+
+    /// All of the decoded block, documents before the current one included; behind its end, `NO_MORE_DOCS`.
+    #[inline]
+    pub(crate) fn whole_block(&self) -> &[DocId; BLOCK_LEN] {
+        &self.docs
+    }
+
+    /// Last document of the decoded block; none at the end of the list.
+    #[inline]
+    pub(crate) fn block_last(&self) -> Option<DocId> {
+        self.docs[..self.len].last().copied()
+    }
+
+    /// Index of the current document in the decoded block.
+    #[inline]
+    pub(crate) fn block_index(&self) -> usize {
+        self.index
+    }
+
+    /// Another number for every decoded block.
+    #[inline]
+    pub(crate) fn block_number(&self) -> usize {
+        self.next_block
+    }
+
+    /// Frequencies of all of the decoded block.
+    #[inline]
+    pub(crate) fn block_freqs(&mut self) -> &[u32; BLOCK_LEN] {
+        self.unpack_freqs();
+        &self.freqs
+    }
+
+    /// The same, once they were asked for.
+    #[inline]
+    pub(crate) fn freqs_decoded(&self) -> &[u32; BLOCK_LEN] {
+        &self.freqs
+    }
+
     /// Moves `count` documents on, at most as many as [`PostingsCursor::block`] gave.
     #[inline]
     pub fn advance(&mut self, count: usize) -> DocId {
@@ -208,7 +261,7 @@ impl<'a> PostingsCursor<'a> {
 
     #[inline]
     fn seek_within(&mut self, from: usize, target: DocId) -> DocId {
-        self.index = from + self.docs[from..self.len].partition_point(|&d| d < target);
+        self.index = lower_bound(&self.docs, target).max(from);
         self.doc = self.docs[self.index & (BLOCK_LEN - 1)];
         self.doc
     }
@@ -270,11 +323,7 @@ impl<'a> PostingsCursor<'a> {
             return self.decode_tail(bytes, rest, base) > 0;
         }
         let Some(used) = unpack_patched(bytes, &mut self.docs) else { return false };
-        let mut next = base;
-        for doc in &mut self.docs {
-            *doc = next.wrapping_add(*doc);
-            next = doc.wrapping_add(1);
-        }
+        add_up(&mut self.docs, base);
         if self.docs.iter().fold(0, |m, &d| m.max(d)) >= self.context.doc_limit {
             return false;
         }
@@ -315,6 +364,8 @@ impl<'a> PostingsCursor<'a> {
             self.len += 1;
             next = doc + 1;
         }
+        // Behind every target, so that searches need not know where the block ends.
+        self.docs[self.len..].fill(NO_MORE_DOCS);
         self.len
     }
 
@@ -357,10 +408,10 @@ impl<'a> PostingsCursor<'a> {
                 _ => (NO_MORE_DOCS - 1, &[]),
             };
         }
-        // Targets usually ascend; after a `next` behind an earlier target they need not.
-        let behind = self.shallow_block > 0 && self.skip_field(self.shallow_block - 1, 0) >= target;
-        let from = if behind { self.next_block.saturating_sub(1) } else { self.shallow_block };
-        let block = self.block_with(from, target);
+        let block = self.shallow_target(target);
+        if block != self.shallow_block {
+            self.shallow_max = None;
+        }
         if block >= self.skip.len() {
             self.shallow_block = block;
             self.shallow_ready = false;
@@ -377,6 +428,41 @@ impl<'a> PostingsCursor<'a> {
             self.shallow_ready = true;
         }
         (self.skip_field(block, 0).min(NO_MORE_DOCS - 1), &self.shallow_impacts)
+    }
+
+    /// As [`PostingsCursor::block_bounds`] for a long list, with the largest `score` of the impacts in their place; none
+    /// for a short list, which is one block. Always to be asked with the same `score`.
+    #[inline]
+    pub(crate) fn block_max(&mut self, target: DocId, score: impl Fn(u32, u8) -> f32) -> Option<(DocId, f32)> {
+        if self.skip.is_empty() {
+            return None;
+        }
+        let at = self.shallow_block;
+        let within = at < self.skip.len()
+            && self.skip_field(at, 0) >= target
+            && (at == 0 || self.skip_field(at - 1, 0) < target);
+        if !within || self.shallow_max.is_none() {
+            let block = if within { at } else { self.shallow_target(target) };
+            self.shallow_block = block;
+            self.shallow_ready = false;
+            if block >= self.skip.len() {
+                self.shallow_max = None;
+                return Some((NO_MORE_DOCS - 1, 0.0));
+            }
+            let mut bytes = self.block_impacts.get(self.skip_field(block, 2) as usize..).unwrap_or(&[]);
+            let mut max = 0.0f32;
+            let intact = visit_impacts(&mut bytes, |freq, norm| max = max.max(score(freq, norm)));
+            self.shallow_max = Some(if intact.is_some() { max } else { score(u32::MAX, 0) });
+        }
+        let last = self.skip_field(self.shallow_block, 0).min(NO_MORE_DOCS - 1);
+        Some((last, self.shallow_max.unwrap_or(0.0)))
+    }
+
+    /// The block that has `target`, for skip data. Targets usually ascend; after a `next` behind an earlier one they need not.
+    fn shallow_target(&self, target: DocId) -> usize {
+        let behind = self.shallow_block > 0 && self.skip_field(self.shallow_block - 1, 0) >= target;
+        let from = if behind { self.next_block.saturating_sub(1) } else { self.shallow_block };
+        self.block_with(from, target)
     }
 
     /// Score bounds of the whole list.
@@ -397,6 +483,30 @@ impl<'a> PostingsCursor<'a> {
             collector.map_or(pairs, |mut c| c.take())
         })
     }
+}
+
+/// Turns differences into documents: each is how far it is above the smallest it could be, `base` for the first.
+#[inline]
+fn add_up(docs: &mut [u32; BLOCK_LEN], base: DocId) {
+    let mut before = base.wrapping_sub(1);
+    // Sums inside a group do not wait for the group before: only one addition in eight is on the critical path.
+    for group in docs.as_chunks_mut::<8>().0 {
+        let mut sums = group.map(|d| d.wrapping_add(1));
+        for step in [1, 2, 4] {
+            let shifted = sums;
+            for i in step..8 {
+                sums[i] = shifted[i].wrapping_add(shifted[i - step]);
+            }
+        }
+        *group = sums.map(|s| s.wrapping_add(before));
+        before = group[7];
+    }
+}
+
+/// How many documents of a block are below `target`. No branches: compared eight at a time.
+#[inline]
+pub(crate) fn lower_bound(docs: &[DocId; BLOCK_LEN], target: DocId) -> usize {
+    docs.iter().map(|&d| u32::from(d < target)).sum::<u32>() as usize
 }
 
 /// Adds a pair to a short list of pairs that do not dominate each other.
@@ -472,10 +582,10 @@ impl<'a> PositionCursor<'a> {
                 break;
             }
             let n = wanted.min(self.buffered - self.used);
-            for &difference in &self.buffer[self.used..self.used + n] {
+            out.extend(self.buffer[self.used..self.used + n].iter().map(|&difference| {
                 position = position.wrapping_add(difference);
-                out.push(position);
-            }
+                position
+            }));
             self.used += n;
             wanted -= n;
         }

@@ -166,6 +166,12 @@ pub(crate) fn put_impacts(pairs: &[(u32, u8)], out: &mut Vec<u8>) {
 /// Reads pairs from the front of `bytes`; stops early at damage.
 pub(crate) fn read_impacts(bytes: &mut &[u8], out: &mut ImpactList) -> Option<()> {
     out.clear();
+    visit_impacts(bytes, |freq, norm| out.push((freq, norm)))
+}
+
+/// Calls `visit` with each pair from the front of `bytes`; stops early at damage.
+#[inline]
+pub(crate) fn visit_impacts(bytes: &mut &[u8], mut visit: impl FnMut(u32, u8)) -> Option<()> {
     let count = read_varint(bytes)?.min(256);
     let (mut freq, mut norm) = (0u32, 0u8);
     for _ in 0..count {
@@ -178,7 +184,7 @@ pub(crate) fn read_impacts(bytes: &mut &[u8], out: &mut ImpactList) -> Option<()
             *bytes = rest;
             norm.wrapping_add(step)
         };
-        out.push((freq, norm));
+        visit(freq, norm);
     }
     Some(())
 }

@@ -1,0 +1,437 @@
+//! Documents that several terms and sets all have, found a block at a time.
+//!
+//! The rarest term leads. Documents of its block are candidates; the sets, then the other terms, leave those they have. A term
+//! that is not much more frequent than the candidates marks its whole block in a small table which the candidates then look
+//! into, without a branch; in a rarer case each candidate is searched for. Only what is left is scored, all at once.
+
+use std::ops::Range;
+
+use smallvec::SmallVec;
+
+use crate::ids::{DocId, NO_MORE_DOCS};
+use crate::search::cursor::{Cursor, TermCursor, cannot_beat, up_to};
+use crate::search::sink::Sink;
+use crate::segment::cursor::lower_bound;
+use crate::store::bitpack::BLOCK_LEN;
+
+/// Documents that a table tells apart: blocks that span more are searched.
+const TABLE: usize = 4096;
+/// A table is filled for blocks with at most so many documents per candidate.
+const PER_CANDIDATE: usize = 8;
+/// Scores of the lead are a reason to look no further where the next term is so many times as frequent.
+const MUCH_RARER: u64 = 8;
+/// Documents that one bound may span.
+const SPAN_MAX: u32 = 1 << 16;
+
+/// Candidates, ascending, and where each is in the lead's block.
+struct Batch {
+    docs: [DocId; BLOCK_LEN],
+    places: [u8; BLOCK_LEN],
+    len: usize,
+}
+
+impl Batch {
+    /// Keeps those that `keep` answers 1 for and drops those it answers 0 for.
+    #[inline]
+    fn retain(&mut self, mut keep: impl FnMut(DocId) -> usize) {
+        let mut kept = 0;
+        for i in 0..self.len {
+            let (doc, place) = (self.docs[i], self.places[i]);
+            self.docs[kept] = doc;
+            self.places[kept] = place;
+            kept += keep(doc);
+        }
+        self.len = kept;
+    }
+
+    /// Keeps, of the candidates in `range`, those that stand in `docs` where `at` says; moves them down to `kept` and notes
+    /// where they were found.
+    #[inline(always)]
+    fn sift(
+        &mut self,
+        range: Range<usize>,
+        kept: &mut usize,
+        found: &mut [u8; BLOCK_LEN],
+        docs: &[DocId; BLOCK_LEN],
+        at: impl Fn(DocId) -> u8,
+    ) {
+        const MASK: usize = BLOCK_LEN - 1;
+        let mut to = *kept;
+        for i in range {
+            let (doc, place) = (self.docs[i & MASK], self.places[i & MASK]);
+            let at = at(doc) & MASK as u8;
+            self.docs[to & MASK] = doc;
+            self.places[to & MASK] = place;
+            found[to & MASK] = at;
+            to += usize::from(docs[at as usize & MASK] == doc);
+        }
+        *kept = to;
+    }
+}
+
+/// A term behind the lead.
+struct Member<'a> {
+    term: TermCursor<'a>,
+    scores: bool,
+    /// Index in the block of each of its documents, by the low bits of the document. Not cleared: what is found is compared.
+    table: Box<[u8; TABLE]>,
+    /// Block in the table.
+    tabled: usize,
+    /// Frequencies for the candidates, by their place.
+    freqs: [u32; BLOCK_LEN],
+}
+
+impl Member<'_> {
+    fn retain(&mut self, batch: &mut Batch) {
+        let (mut read, mut kept) = (0, 0);
+        while read < batch.len {
+            if self.term.postings.seek(batch.docs[read]) == NO_MORE_DOCS {
+                break;
+            }
+            let Some(last) = self.term.postings.block_last() else { break };
+            let count = up_to(&batch.docs[read..batch.len], last);
+            let from = kept;
+            let mut found = [0u8; BLOCK_LEN];
+            let docs = self.term.postings.whole_block();
+            let span = last.wrapping_sub(docs[0]) as usize;
+            let number = self.term.postings.block_number();
+            let ahead = BLOCK_LEN.saturating_sub(self.term.postings.block_index());
+            if self.tabled == number || span < TABLE && ahead < count * PER_CANDIDATE {
+                if self.tabled != number {
+                    self.tabled = number;
+                    for (i, &doc) in docs.iter().enumerate().take_while(|d| *d.1 <= last) {
+                        self.table[doc as usize % TABLE] = i as u8;
+                    }
+                }
+                let table = &self.table;
+                batch.sift(read..read + count, &mut kept, &mut found, docs, |doc| table[doc as usize % TABLE]);
+            } else {
+                batch.sift(read..read + count, &mut kept, &mut found, docs, |doc| lower_bound(docs, doc) as u8);
+            }
+            if self.scores && kept > from {
+                let freqs = self.term.postings.block_freqs();
+                for i in from..kept {
+                    self.freqs[batch.places[i] as usize & (BLOCK_LEN - 1)] = freqs[found[i] as usize & (BLOCK_LEN - 1)];
+                }
+            }
+            read += count;
+        }
+        batch.len = kept;
+    }
+}
+
+/// Terms and sets that must all match. See the module.
+pub(crate) struct Conjunction<'a> {
+    lead: TermCursor<'a>,
+    /// Whether the lead scores.
+    lead_scores: bool,
+    /// By ascending frequency.
+    others: Vec<Member<'a>>,
+    /// Neither is a term; columns last.
+    sets: SmallVec<[Cursor<'a>; 2]>,
+    batch: Box<Batch>,
+}
+
+impl<'a> Conjunction<'a> {
+    /// `terms`, with whether each scores, must not be empty.
+    pub(crate) fn new(mut terms: Vec<(TermCursor<'a>, bool)>, sets: SmallVec<[Cursor<'a>; 2]>) -> Conjunction<'a> {
+        terms.sort_by_key(|t| t.0.postings.doc_freq());
+        let mut terms = terms.into_iter();
+        let (lead, lead_scores) = terms.next().expect("not empty");
+        let others = terms.map(|(term, scores)| Member {
+            term,
+            scores,
+            table: vec![0; TABLE].into_boxed_slice().try_into().expect("its length"),
+            tabled: usize::MAX,
+            freqs: [0; BLOCK_LEN],
+        });
+        let batch = Box::new(Batch { docs: [0; BLOCK_LEN], places: [0; BLOCK_LEN], len: 0 });
+        Conjunction { lead, lead_scores, others: others.collect(), sets, batch }
+    }
+
+    /// As `Plan::run`.
+    pub(crate) fn run<S: Sink>(&mut self, until: DocId, scores: bool, sink: &mut S) -> bool {
+        loop {
+            let doc = self.lead.doc();
+            if doc >= until {
+                return doc != NO_MORE_DOCS;
+            }
+            if sink.full() {
+                return false;
+            }
+            let floor = sink.floor();
+            let mut end = until - 1;
+            let mut others_bound = None;
+            if scores && floor >= 0.0 {
+                let (last, bound) = self.lead.block(doc);
+                end = last.min(doc.saturating_add(SPAN_MAX));
+                let mut rest = 0.0;
+                for other in self.others.iter_mut().filter(|o| o.scores) {
+                    rest += f64::from(other.term.bound(doc, end));
+                }
+                if cannot_beat(f64::from(bound) + rest, floor) {
+                    self.lead.postings.seek(end.saturating_add(1));
+                    continue;
+                }
+                end = end.min(until - 1);
+                others_bound = Some(rest);
+            } else {
+                let wanted = sink.skip(doc);
+                if wanted > doc {
+                    self.lead.postings.seek(wanted);
+                    continue;
+                }
+            }
+            let count = self.candidates(end);
+            let far = self.others.first().is_some_and(|o| {
+                u64::from(o.term.postings.doc_freq()) > MUCH_RARER * u64::from(self.lead.postings.doc_freq())
+            });
+            if let (Some(rest), true, true) = (others_bound, far, self.lead_scores) {
+                self.drop_weak(count, rest, floor);
+            }
+            self.retain();
+            if scores {
+                self.score(floor, sink);
+            } else {
+                sink.hits(&self.batch.docs[..self.batch.len]);
+            }
+            self.lead.postings.advance(count);
+        }
+    }
+
+    /// The lead's documents up to `end`; how many.
+    fn candidates(&mut self, end: DocId) -> usize {
+        let docs = self.lead.postings.block_docs();
+        let count = up_to(docs, end);
+        self.batch.docs[..count].copy_from_slice(&docs[..count]);
+        for (i, place) in self.batch.places[..count].iter_mut().enumerate() {
+            *place = i as u8;
+        }
+        self.batch.len = count;
+        count
+    }
+
+    /// Drops candidates whose score in the lead is too low whatever the other terms add.
+    fn drop_weak(&mut self, count: usize, rest: f64, floor: f32) {
+        let mut sums = [0.0; BLOCK_LEN];
+        let (docs, freqs) = self.lead.postings.block();
+        let (docs, freqs) = (&docs[..count], &freqs[..count]);
+        debug_assert_eq!(docs, &self.batch.docs[..count]);
+        let mut copy = [0; BLOCK_LEN];
+        copy[..count].copy_from_slice(freqs);
+        self.lead.add_scores(&self.batch.docs[..count], &copy[..count], &mut sums[..count]);
+        let mut sums = sums.iter();
+        self.batch.retain(|_| usize::from(!cannot_beat(sums.next().copied().unwrap_or(0.0) + rest, floor)));
+    }
+
+    fn retain(&mut self) {
+        for set in &mut self.sets {
+            match set {
+                Cursor::All { .. } => {}
+                Cursor::Set { set, .. } => self.batch.retain(|doc| usize::from(set.contains(doc))),
+                other => self.batch.retain(|doc| usize::from(other.seek(doc) == doc && other.matches())),
+            }
+        }
+        for other in &mut self.others {
+            if self.batch.len == 0 {
+                return;
+            }
+            other.retain(&mut self.batch);
+        }
+    }
+
+    fn score<S: Sink>(&mut self, floor: f32, sink: &mut S) {
+        let len = self.batch.len;
+        if len == 0 {
+            return;
+        }
+        let mut sums = [0.0f64; BLOCK_LEN];
+        let mut gathered = [0u32; BLOCK_LEN];
+        let Conjunction { lead, lead_scores, others, batch, .. } = self;
+        let (docs, places) = (&batch.docs[..len], &batch.places[..len]);
+        let mut add = |term: &TermCursor<'_>, freqs: &[u32]| {
+            for (to, &place) in gathered.iter_mut().zip(places) {
+                *to = freqs.get(place as usize).copied().unwrap_or(0);
+            }
+            term.add_scores(docs, &gathered[..len], &mut sums[..len]);
+        };
+        if *lead_scores {
+            let from = lead.postings.block_index().min(BLOCK_LEN);
+            lead.postings.block_freqs();
+            add(lead, &lead.postings.freqs_decoded()[from..]);
+        }
+        for other in others.iter().filter(|o| o.scores) {
+            add(&other.term, &other.freqs);
+        }
+        let mut floor = floor;
+        for (&doc, &sum) in docs.iter().zip(&sums) {
+            let score = sum as f32;
+            if score > floor {
+                sink.hit(doc, score);
+                floor = sink.floor();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use proptest::prelude::*;
+    use serde_json::{Value as Json, json};
+
+    use crate::query::{Bound, MatchKind, Query, QueryKind, TextOptions, Value};
+    use crate::search::tests::{Shard, request};
+    use crate::search::{DocAddress, SearchRequest, TrackTotalHits};
+
+    /// Terms, with one in how many documents each is: lists of many blocks, of few, short ones, and ones that differ much.
+    const WORDS: [(&str, u64); 7] =
+        [("aa", 1), ("bb", 2), ("cc", 3), ("dd", 12), ("ee", 60), ("ff", 400), ("gg", 2500)];
+
+    struct Dice(u64);
+
+    impl Dice {
+        fn roll(&mut self, sides: u64) -> u64 {
+            self.0 ^= self.0 << 13;
+            self.0 ^= self.0 >> 7;
+            self.0 ^= self.0 << 17;
+            (self.0 >> 11) % sides
+        }
+    }
+
+    struct Doc {
+        words: Vec<&'static str>,
+        keyword: bool,
+        number: i64,
+        live: bool,
+    }
+
+    fn world(seed: u64, sizes: &[usize], delete: bool) -> (Vec<Vec<Doc>>, Shard) {
+        let mut dice = Dice(seed | 1);
+        let mut deleted = Vec::new();
+        let mut docs: Vec<Vec<Doc>> = Vec::new();
+        for (s, &size) in sizes.iter().enumerate() {
+            let mut segment = Vec::new();
+            // Stretches where all words are rarer, so that blocks differ in what they span and in what they score.
+            let mut thin = 1;
+            for d in 0..size {
+                if dice.roll(700) == 0 {
+                    thin = 1 + dice.roll(2) * dice.roll(40);
+                }
+                let mut words = Vec::new();
+                for _ in 0..1 + dice.roll(3) * dice.roll(3) {
+                    let (word, one_in) = WORDS[dice.roll(WORDS.len() as u64) as usize];
+                    if dice.roll(one_in * thin) == 0 {
+                        words.push(word);
+                    }
+                }
+                words.resize(words.len() + dice.roll(4) as usize, "zz");
+                let live = !(delete && dice.roll(4) == 0);
+                if !live {
+                    deleted.push((s, d as u32));
+                }
+                segment.push(Doc { words, keyword: dice.roll(5) < 2, number: dice.roll(1000) as i64, live });
+            }
+            docs.push(segment);
+        }
+        let mapping = json!({"properties": {"t": {"type": "text"}, "k": {"type": "keyword"}, "n": {"type": "long"}}});
+        let json: Vec<Vec<Json>> = docs
+            .iter()
+            .map(|s| {
+                let doc =
+                    |d: &Doc| json!({"t": d.words.join(" "), "k": if d.keyword { "x" } else { "y" }, "n": d.number});
+                s.iter().map(doc).collect()
+            })
+            .collect();
+        (docs, Shard::new(&mapping, &json, &deleted))
+    }
+
+    fn term(field: &str, value: &str) -> Query {
+        QueryKind::Term { field: field.to_owned(), value: Value::String(value.to_owned()), case_insensitive: false }
+            .into()
+    }
+
+    fn everything(shard: &Shard, query: &Query) -> BTreeMap<DocAddress, f32> {
+        let result = shard.search(&request(query.clone(), 1 << 16)).unwrap();
+        assert_eq!(result.total, result.hits.len() as u64);
+        result.hits.iter().map(|h| (h.doc, h.score)).collect()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 6, ..ProptestConfig::default() })]
+
+        /// Matches are those of a scan; their scores, the sums of what single terms score; the best few, the best of all.
+        #[test]
+        fn blocks_find_and_rank_what_a_scan_does(
+            seed in any::<u64>(), sizes in proptest::collection::vec(1usize..12_000, 1..3), delete: bool,
+            queries in proptest::collection::vec(
+                (0u8..3, proptest::collection::vec(0usize..WORDS.len(), 1..5), any::<bool>(),
+                 proptest::option::of((0i64..1000, 0i64..1000)), 1usize..30), 40),
+        ) {
+            let (docs, shard) = world(seed, &sizes, delete);
+            let single: Vec<BTreeMap<DocAddress, f32>> = WORDS.iter().map(|w| everything(&shard, &term("t", w.0))).collect();
+            for (kind, picked, keyword, range, top) in queries {
+                let words: Vec<&str> = picked.iter().map(|&i| WORDS[i].0).collect();
+                let terms: Vec<Query> = words.iter().map(|w| term("t", w)).collect();
+                let phrase = QueryKind::Match {
+                    field: "t".to_owned(),
+                    text: Value::String(words.join(" ")),
+                    kind: MatchKind::Phrase,
+                    options: TextOptions::default(),
+                };
+                let (must, should) = match kind {
+                    0 => (terms, Vec::new()),
+                    1 => (Vec::new(), terms),
+                    _ => (vec![phrase.into()], Vec::new()),
+                };
+                let mut filter = Vec::new();
+                if keyword {
+                    filter.push(term("k", "x"));
+                }
+                if let Some((a, b)) = range {
+                    let bound = |v| Some(Bound { value: Value::Int(v), inclusive: true });
+                    let range = QueryKind::Range {
+                        field: "n".to_owned(), lower: bound(a.min(b)), upper: bound(a.max(b)), format: None, time_zone: None,
+                    };
+                    filter.push(range.into());
+                }
+                let minimum_should_match = (kind == 1).then(|| "1".to_owned());
+                let query: Query =
+                    QueryKind::Bool { must, filter, should, must_not: Vec::new(), minimum_should_match }.into();
+                let matches = |d: &Doc| {
+                    d.live
+                        && (!keyword || d.keyword)
+                        && range.is_none_or(|(a, b)| (a.min(b)..=a.max(b)).contains(&d.number))
+                        && match kind {
+                            0 => words.iter().all(|w| d.words.contains(w)),
+                            1 => words.iter().any(|w| d.words.contains(w)),
+                            _ => d.words.windows(words.len()).any(|w| w == words),
+                        }
+                };
+                let expected: BTreeSet<DocAddress> = docs.iter().enumerate()
+                    .flat_map(|(s, docs)| docs.iter().enumerate().filter(|d| matches(d.1)).map(move |(d, _)| DocAddress {
+                        segment: s as u32, doc: d as u32,
+                    }))
+                    .collect();
+                let all = everything(&shard, &query);
+                prop_assert_eq!(&all.keys().copied().collect::<BTreeSet<_>>(), &expected, "{} {:?}", kind, words);
+                if kind < 2 {
+                    for (doc, score) in &all {
+                        let sum: f64 = picked.iter().filter_map(|&i| single[i].get(doc)).map(|&s| f64::from(s)).sum();
+                        prop_assert!((sum as f32 - score).abs() <= score * 1e-6, "{} {}", sum, score);
+                    }
+                }
+                let counted = shard.search(&request(query.clone(), 0)).unwrap();
+                prop_assert_eq!(counted.total, expected.len() as u64);
+                let mut ranked: Vec<(DocAddress, f32)> = all.into_iter().collect();
+                ranked.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+                ranked.truncate(top);
+                let pruned = SearchRequest { track_total_hits: TrackTotalHits::None, ..request(query, top) };
+                let pruned: Vec<(DocAddress, f32)> =
+                    shard.search(&pruned).unwrap().hits.iter().map(|h| (h.doc, h.score)).collect();
+                prop_assert_eq!(pruned, ranked, "{} {:?}", kind, words);
+            }
+        }
+    }
+}
