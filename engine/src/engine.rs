@@ -27,7 +27,7 @@ use crate::op::{Operation, OperationKind};
 use crate::search::{Searcher, SegmentView};
 use crate::seed::HashSeed;
 use crate::segment::live_docs::LiveDocs;
-use crate::segment::reader::{SegmentReader, SourceCache};
+use crate::segment::reader::SegmentReader;
 use crate::segment::writer::Codec;
 use crate::store::Directory;
 use crate::translog::{Location, Translog};
@@ -254,7 +254,7 @@ impl<D: Directory> Engine<D> {
             }
             Where::Segment(index, doc) => {
                 let reader = &state.segments[index].reader;
-                reader.source(doc, &mut SourceCache::default(), &mut source)?;
+                reader.source_once(doc, &mut source)?;
                 reader.routing(doc).map(str::to_owned)
             }
         };
@@ -272,7 +272,7 @@ impl<D: Directory> Engine<D> {
             {
                 let reader = &view.reader;
                 let mut source = Vec::new();
-                reader.source(doc, &mut SourceCache::default(), &mut source)?;
+                reader.source_once(doc, &mut source)?;
                 return Ok(Some(GetDocument {
                     version: reader.version(doc),
                     seq_no: reader.seq_no(doc),

@@ -80,7 +80,9 @@ impl<D: Directory> Engine<D> {
             return Ok(None);
         }
         let codec = self.config.borrow().codec;
-        let (image, live) = build_image(frozen, segment, codec, pace).await;
+        let dictionary = |s: &SegmentEntry| s.reader.source_dictionary().cloned();
+        let dictionaries = self.state.borrow().segments.iter().filter_map(dictionary).collect();
+        let (image, live) = build_image(frozen, segment, codec, dictionaries, pace).await;
         let reader = Arc::new(SegmentReader::open(segment, FileBytes::new(image))?);
         let live_generation = Generation(u64::from(live.is_some()));
         let live = live.map(Arc::new);

@@ -10,12 +10,14 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::ids::{DocId, NO_MORE_DOCS, PrimaryTerm, SegmentId, SeqNo, Version};
 use crate::pace::Pace;
+use crate::seed::HashSeed;
 use crate::segment::columns::OrdinalColumn;
 use crate::segment::file::{DOC_COUNT_MAX, FieldStats, SegmentMeta, Sink};
 use crate::segment::inverted::InvertedWriter;
 use crate::segment::live_docs::LiveDocs;
 use crate::segment::reader::{FieldReader, SegmentReader, SourceCache, Want};
-use crate::segment::writer::{Codec, PACE_DOCS, Rows, SegmentWriter};
+use crate::segment::stored::{PackedBlock, Sources};
+use crate::segment::writer::{Codec, Inherited, PACE_DOCS, Rows, SegmentWriter};
 use crate::segment::{ColumnKind, FieldSpec, TermsOption};
 
 /// Norm of documents in a field without norms, for impacts.
@@ -166,6 +168,28 @@ impl Rows for MergedRows<'_> {
         let (source, old) = self.origins.locate(doc);
         self.origins.sources[source].reader.source(old, &mut self.cache, out)
     }
+
+    fn source_len(&self) -> u64 {
+        let live = |(i, source): (usize, &MergeSource)| {
+            let live = u64::from(self.origins.bases[i + 1] - self.origins.bases[i]);
+            let (len, docs) = (source.reader.sources().raw_len(), u64::from(source.reader.doc_count().max(1)));
+            (u128::from(len) * u128::from(live) / u128::from(docs)) as u64
+        };
+        self.origins.sources.iter().enumerate().map(live).fold(0, u64::saturating_add)
+    }
+
+    fn packed_block(&self, doc: DocId) -> Result<Option<(&Sources, PackedBlock<'_>)>> {
+        let (source, old) = self.origins.locate(doc);
+        let rows = self.origins.sources[source].reader.sources();
+        let Some(block) = rows.packed_block(old)? else { return Ok(None) };
+        // Its last document is as far from the first as it was, so none between was deleted.
+        let last = (doc - self.origins.bases[source]).saturating_add(block.docs - 1);
+        let whole = match &self.origins.live[source] {
+            None => true,
+            Some(docs) => docs.get(last as usize) == Some(&old.saturating_add(block.docs - 1)),
+        };
+        Ok(whole.then_some((rows, block)))
+    }
 }
 
 /// One field in all sources.
@@ -191,7 +215,18 @@ pub async fn merge<S: Sink, P: Pace>(
     if origins.doc_count() == 0 {
         return Ok(Merged { meta: None, maps });
     }
-    let mut writer = SegmentWriter::new(sink, target, origins.doc_count(), codec, pace).await?;
+    let inherited = Inherited {
+        id_seed: HashSeed::new(sources[0].reader.id_seed()).hash(&target.0.to_le_bytes()),
+        dictionaries: sources.iter().filter_map(|s| s.reader.source_dictionary().cloned()).collect(),
+    };
+    let mut writer = SegmentWriter::new(sink, target, origins.doc_count(), codec, inherited, pace).await?;
+    // Blocks that are copied are looked at by nobody else, and the copy has checksums of its own.
+    for source in sources {
+        for block in source.reader.source_checks() {
+            source.reader.verify_block(block)?;
+            writer.give_way().await?;
+        }
+    }
     writer.rows(&mut MergedRows { origins: &origins, cache: SourceCache::default() }).await?;
     let mut fields: BTreeMap<&str, MergedField<'_>> = BTreeMap::new();
     for (i, source) in sources.iter().enumerate() {
@@ -531,7 +566,7 @@ impl FieldMerge<'_> {
 mod tests {
     use super::*;
     use crate::pace::Unpaced;
-    use crate::segment::model::{ModelDoc, Random, build, check, open, random_docs};
+    use crate::segment::model::{ModelDoc, Random, build, build_beside, check, open, random_docs};
     use futures_lite::future::block_on;
     use proptest::prelude::*;
 
@@ -585,6 +620,75 @@ mod tests {
     fn large_merges_keep_blocks_skips_and_positions_right() {
         check_merge(5, &[900, 1300, 40]);
         check_merge(6, &[2100]);
+    }
+
+    /// Documents with sources of about a kilobyte, alike.
+    fn wordy(r: &mut Random, count: usize, first: i64) -> Vec<ModelDoc> {
+        let mut docs = random_docs(r, count, first);
+        for doc in &mut docs {
+            let words: Vec<String> = (0..150).map(|_| format!("word{}", r.below(400) * r.below(30))).collect();
+            doc.source = format!("{{\"id\": \"{}\", \"text\": \"{}\"}}", doc.id, words.join(" ")).into_bytes();
+            doc.deleted = false;
+        }
+        docs
+    }
+
+    fn merged(sources: &[&Arc<SegmentReader>], live: Option<LiveDocs>, codec: Codec) -> Arc<SegmentReader> {
+        let mut live = live.map(Arc::new);
+        let source = |reader: &&Arc<SegmentReader>| MergeSource { reader: (*reader).clone(), live: live.take() };
+        let sources: Vec<MergeSource> = sources.iter().map(source).collect();
+        let (mut image, mut again) = (Vec::new(), Vec::new());
+        block_on(merge(&sources, SegmentId(99), codec, &mut image, &Unpaced)).unwrap();
+        block_on(merge(&sources, SegmentId(99), codec, &mut again, &Unpaced)).unwrap();
+        assert!(image == again, "the same input gives the same bytes");
+        open(image, 99)
+    }
+
+    #[test]
+    fn dictionary_goes_from_segment_to_segment_and_merges_train_one_where_there_is_none() {
+        let mut r = Random(3);
+        let [large, small, tiny] = [(1200, 0), (600, 10_000), (5, 20_000)].map(|(n, first)| wordy(&mut r, n, first));
+        let first = open(build(&large, 1, Codec::Default).0, 1);
+        let dictionary = first.source_dictionary().expect("trained");
+        assert_eq!(*build(&large, 1, Codec::Default).0, **first.bytes());
+        let second = open(build_beside(&[&first], &large, 2, Codec::Default).0, 2);
+        assert_eq!(second.source_dictionary(), Some(dictionary));
+        let third = open(build_beside(&[&first], &tiny, 3, Codec::Default).0, 3);
+        assert_eq!(third.source_dictionary(), None);
+        for reader in [&first, &second] {
+            check(reader, &large, &mut r);
+            assert!(reader.sources().raw_len() > 2 * reader.bytes().len() as u64 / 3);
+        }
+
+        for codec in [Codec::Default, Codec::BestCompression] {
+            let mut live = LiveDocs::all(large.len() as u32);
+            (0..large.len() as u32).filter(|doc| doc % 17 == 3 || (300..400).contains(doc)).for_each(|doc| {
+                live.delete(doc);
+            });
+            let kept = large.iter().enumerate().filter(|(doc, _)| live.is_live(*doc as u32)).map(|(_, d)| d);
+            let kept: Vec<ModelDoc> = kept.chain(&tiny).chain(&large).cloned().collect();
+            let all = merged(&[&first, &third, &second], Some(live), codec);
+            assert_eq!(all.source_dictionary(), Some(dictionary));
+            check(&all, &kept, &mut r);
+        }
+
+        let halves = [4, 5].map(|id| open(build(&small, id, Codec::Default).0, id));
+        assert!(halves.iter().all(|s| s.source_dictionary().is_none()));
+        let both = merged(&[&halves[0], &halves[1]], None, Codec::Default);
+        assert!(both.source_dictionary().is_some_and(|d| d != dictionary));
+        check(&both, &[small.clone(), small].concat(), &mut r);
+    }
+
+    #[test]
+    fn damaged_sources_are_not_merged_under_new_checksums() {
+        let docs = wordy(&mut Random(3), 300, 0);
+        let (image, _) = build(&docs, 1, Codec::Default);
+        let at = open(image.clone(), 1).source_checks().start * (64 << 10) + (70 << 10);
+        let mut bad = image;
+        bad[at] ^= 1;
+        let source = MergeSource { reader: open(bad, 1), live: None };
+        let merged = block_on(merge(&[source], SegmentId(2), Codec::Default, &mut Vec::new(), &Unpaced));
+        assert!(matches!(merged, Err(Error::Corrupt { .. })));
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! 0        magic        8 bytes  "RDXSEG\r\n"
-//! 8        version      u32      1
+//! 8        version      u32      2
 //! 12       reserved     u32      0
 //! 16       segment id   u64
 //! 24       sections, each at a multiple of 8, zeros between
@@ -14,7 +14,7 @@
 //! L - 32   L            u64      length of the file
 //! L - 24   segment id   u64
 //! L - 16   crc32        u32      of the bytes B .. L - 16: checksums, contents and footer so far
-//! L - 12   version      u32      1
+//! L - 12   version      u32      2
 //! L - 8    magic        8 bytes  "RDXEND\r\n"
 //! ```
 //!
@@ -37,7 +37,7 @@ use crate::store::FileBytes;
 
 const MAGIC: &[u8; 8] = b"RDXSEG\r\n";
 const END_MAGIC: &[u8; 8] = b"RDXEND\r\n";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 pub(crate) const HEADER_LEN: usize = 24;
 const FOOTER_LEN: usize = 40;
 /// Bytes under one checksum.
@@ -56,6 +56,8 @@ pub(crate) enum SectionKind {
     Versions = 5,
     Routings = 6,
     Sources = 7,
+    /// What the sources are compressed with, if they are with a dictionary.
+    SourceDictionary = 8,
     /// Terms, postings, positions; also the dictionary of an ordinal column.
     Inverted = 16,
     Norms = 17,
@@ -66,10 +68,12 @@ pub(crate) enum SectionKind {
 impl SectionKind {
     fn from_byte(byte: u8) -> Option<SectionKind> {
         use SectionKind::{
-            Column, IdIndex, Ids, Inverted, Norms, Points, PrimaryTerms, Routings, SeqNos, Sources, Versions,
+            Column, IdIndex, Ids, Inverted, Norms, Points, PrimaryTerms, Routings, SeqNos, SourceDictionary, Sources,
+            Versions,
         };
-        [Ids, IdIndex, SeqNos, PrimaryTerms, Versions, Routings, Sources, Inverted, Norms, Column, Points]
-            .into_iter()
+        let rows = [Ids, IdIndex, SeqNos, PrimaryTerms, Versions, Routings, Sources, SourceDictionary];
+        rows.into_iter()
+            .chain([Inverted, Norms, Column, Points])
             .find(|&kind| kind as u8 == byte)
     }
 }
@@ -435,14 +439,20 @@ impl SegmentFile {
 
     /// Checks every block's checksum.
     pub fn verify(&self) -> Result<()> {
-        let body = &self.bytes[..self.body_len as usize];
-        for (i, block) in body.chunks(CHECKED_LEN).enumerate() {
-            self.verify_block(i, block)?;
-        }
-        Ok(())
+        (0..self.body_len.div_ceil(CHECKED_LEN as u64)).try_for_each(|i| self.verify_block(i as usize))
     }
 
-    fn verify_block(&self, i: usize, block: &[u8]) -> Result<()> {
+    /// Blocks under a checksum that the section of this kind has a part in.
+    pub fn checked_blocks(&self, sections: &[Section], kind: SectionKind) -> std::ops::Range<usize> {
+        let section = sections.iter().find(|s| s.kind == kind && s.len > 0);
+        section.map_or(0..0, |s| {
+            s.offset as usize / CHECKED_LEN..((s.offset + s.len) as usize).div_ceil(CHECKED_LEN)
+        })
+    }
+
+    /// Checks one block's checksum.
+    pub fn verify_block(&self, i: usize) -> Result<()> {
+        let block = &self.bytes[i * CHECKED_LEN..((i + 1) * CHECKED_LEN).min(self.body_len as usize)];
         let at = self.body_len as usize + 4 * i;
         let expected = u32::from_le_bytes(self.bytes[at..at + 4].try_into().expect("4 bytes"));
         let actual = crc32(block);

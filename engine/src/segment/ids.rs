@@ -11,10 +11,11 @@
 //! Id index section, an open-addressing table:
 //!
 //! ```text
-//! 0   slots u32 each: 0 empty, else fingerprint << b | document + 1, where b is the bits of the document count
+//! 0   seed u64
+//! 8   slots u32 each: 0 empty, else fingerprint << b | document + 1, where b is the bits of the document count
 //! ```
 //!
-//! With `h = hash64(id)` an id is looked for from slot `(h * slots) >> 64` on, upwards and around, until an empty slot.
+//! With `h = HashSeed::new(seed).hash(id)` (see `seed`; no client knows the seed, so none can choose ids that meet) an id is looked for from slot `(h * slots) >> 64` on, upwards and around, until an empty slot.
 //! The fingerprint is the low bits of `h`; only where it matches are the id's bytes compared. A quarter of the
 //! slots stays empty. If one id came twice, the slot has the later document.
 
@@ -22,13 +23,15 @@ use bytes::Bytes;
 
 use crate::error::{Error, Result};
 use crate::ids::DocId;
-use crate::segment::hash::hash64;
+use crate::seed::HashSeed;
 use crate::segment::linear::{Linear, LinearWriter};
 use crate::store::bitpack::bits_for;
 
 /// Builds the index. Memory: 6 bytes per document.
 #[derive(Debug)]
 pub(crate) struct IdIndexWriter {
+    seed: u64,
+    hash: HashSeed,
     slots: Vec<u32>,
     doc_bits: u32,
 }
@@ -48,14 +51,14 @@ fn home(hash: u64, slots: usize) -> usize {
 }
 
 impl IdIndexWriter {
-    pub fn new(doc_count: u32) -> IdIndexWriter {
+    pub fn new(doc_count: u32, seed: u64) -> IdIndexWriter {
         let slots = if doc_count == 0 { 0 } else { doc_count as usize / 3 * 4 + 4 };
-        IdIndexWriter { slots: vec![0; slots], doc_bits: doc_bits(doc_count) }
+        IdIndexWriter { seed, hash: HashSeed::new(seed), slots: vec![0; slots], doc_bits: doc_bits(doc_count) }
     }
 
     /// Adds an id. `same` compares it with that of an earlier document.
     pub fn insert(&mut self, id: &[u8], doc: DocId, mut same: impl FnMut(DocId) -> bool) {
-        let hash = hash64(id);
+        let hash = self.hash.hash(id);
         let tag = fingerprint(hash, self.doc_bits);
         let mask = (1u32 << self.doc_bits) - 1;
         let mut slot = home(hash, self.slots.len());
@@ -71,7 +74,8 @@ impl IdIndexWriter {
 
     /// The section.
     pub fn finish(self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(self.slots.len() * 4);
+        let mut out = Vec::with_capacity(8 + self.slots.len() * 4);
+        out.extend_from_slice(&self.seed.to_le_bytes());
         self.slots.iter().for_each(|s| out.extend_from_slice(&s.to_le_bytes()));
         out
     }
@@ -107,6 +111,8 @@ impl IdsWriter {
 pub(crate) struct Ids {
     blob: Bytes,
     offsets: Linear,
+    seed: u64,
+    hash: HashSeed,
     slots: Bytes,
     doc_bits: u32,
 }
@@ -118,11 +124,19 @@ impl Ids {
         let offsets_len = u64::from_le_bytes(ids[tail_at..].try_into().expect("8 bytes")) as usize;
         let offsets_at = tail_at.checked_sub(offsets_len).ok_or_else(corrupt)?;
         let offsets = Linear::open(ids.slice(offsets_at..tail_at), name)?;
-        let enough_slots = index.len() / 4 > doc_count as usize || doc_count == 0;
-        if offsets.len() != doc_count as usize + 1 || !enough_slots || !index.len().is_multiple_of(4) {
+        let (seed, slots) = index.split_first_chunk::<8>().ok_or_else(corrupt)?;
+        let enough_slots = slots.len() / 4 > doc_count as usize || doc_count == 0;
+        if offsets.len() != doc_count as usize + 1 || !enough_slots || !slots.len().is_multiple_of(4) {
             return Err(corrupt());
         }
-        Ok(Ids { blob: ids.slice(..offsets_at), offsets, slots: index, doc_bits: doc_bits(doc_count) })
+        let seed = u64::from_le_bytes(*seed);
+        let (blob, slots) = (ids.slice(..offsets_at), index.slice_ref(slots));
+        Ok(Ids { blob, offsets, seed, hash: HashSeed::new(seed), slots, doc_bits: doc_bits(doc_count) })
+    }
+
+    /// Under which the index hashes.
+    pub fn seed(&self) -> u64 {
+        self.seed
     }
 
     /// Bytes of a document's id.
@@ -138,7 +152,7 @@ impl Ids {
         if slots.is_empty() {
             return None;
         }
-        let hash = hash64(id);
+        let hash = self.hash.hash(id);
         let tag = fingerprint(hash, self.doc_bits);
         let mask = (1u32 << self.doc_bits) - 1;
         let mut slot = home(hash, slots.len());
@@ -168,9 +182,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn lookup_finds_the_last_document_of_each_id(ids in proptest::collection::vec("[a-d]{1,5}", 0..300), others in proptest::collection::vec("[a-e]{1,5}", 50)) {
+        fn lookup_finds_the_last_document_of_each_id(ids in proptest::collection::vec("[a-d]{1,5}", 0..300), others in proptest::collection::vec("[a-e]{1,5}", 50), seed in any::<u64>()) {
             let mut writer = IdsWriter::default();
-            let mut index = IdIndexWriter::new(ids.len() as u32);
+            let mut index = IdIndexWriter::new(ids.len() as u32, seed);
             let mut blob = vec![];
             let mut model = HashMap::new();
             for (doc, id) in ids.iter().enumerate() {

@@ -8,7 +8,6 @@ pub(crate) mod cursor;
 pub(crate) mod dictionary;
 pub(crate) mod extents;
 pub mod file;
-pub mod hash;
 pub(crate) mod ids;
 pub(crate) mod inverted;
 pub(crate) mod linear;
@@ -20,9 +19,11 @@ pub(crate) mod points;
 pub(crate) mod postings;
 pub(crate) mod presence;
 pub mod reader;
+pub mod source_dictionary;
 pub(crate) mod stored;
 #[cfg(test)]
 mod tests;
+pub(crate) mod train;
 pub mod walk;
 pub mod writer;
 

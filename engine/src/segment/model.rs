@@ -130,6 +130,17 @@ pub(crate) fn random_docs(r: &mut Random, count: usize, first_seq_no: i64) -> Ve
 
 /// The documents as a buffer makes a segment of them.
 pub(crate) fn build(docs: &[ModelDoc], id: u64, codec: Codec) -> (Vec<u8>, Option<LiveDocs>) {
+    build_beside(&[], docs, id, codec)
+}
+
+/// The same beside other segments.
+pub(crate) fn build_beside(
+    others: &[&Arc<SegmentReader>],
+    docs: &[ModelDoc],
+    id: u64,
+    codec: Codec,
+) -> (Vec<u8>, Option<LiveDocs>) {
+    let dictionaries = others.iter().filter_map(|s| s.source_dictionary().cloned()).collect();
     let specs = specs();
     let mut buffer = IndexingBuffer::new(HashSeed::new(1));
     for doc in docs {
@@ -158,7 +169,7 @@ pub(crate) fn build(docs: &[ModelDoc], id: u64, codec: Codec) -> (Vec<u8>, Optio
         }
     }
     assert!(buffer.memory_bytes() > 0 || docs.is_empty());
-    block_on(build_image(&buffer.freeze(), SegmentId(id), codec, &Unpaced))
+    block_on(build_image(&buffer.freeze(), SegmentId(id), codec, dictionaries, &Unpaced))
 }
 
 pub(crate) fn open(image: Vec<u8>, id: u64) -> Arc<SegmentReader> {

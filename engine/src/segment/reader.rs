@@ -3,6 +3,9 @@
 //! `open` verifies the frame and that the lengths inside each section add up. What is read later is bounds-checked where it
 //! is read: damage can make an answer wrong (until a scrub finds it), never a panic or a read out of bounds.
 
+use std::ops::Range;
+use std::sync::Arc;
+
 use bytes::Bytes;
 use rustc_hash::FxHashMap;
 
@@ -12,6 +15,7 @@ use crate::segment::dictionary::Dictionary;
 use crate::segment::file::{FieldStats, Section, SectionKind, SegmentFile, SegmentMeta};
 use crate::segment::ids::Ids;
 use crate::segment::linear::Linear;
+use crate::segment::source_dictionary::SourceDictionary;
 use crate::segment::stored::Sources;
 use crate::segment::{Codec, ColumnKind, FieldSpec, TermsOption};
 use crate::store::FileBytes;
@@ -69,7 +73,11 @@ impl SegmentReader {
         let seq_nos = column(SectionKind::SeqNos)?;
         let primary_terms = column(SectionKind::PrimaryTerms)?;
         let versions = column(SectionKind::Versions)?;
-        let sources = Sources::open(&need(SectionKind::Sources)?, contents.codec, doc_count, &file.name)?;
+        let dictionary = match file.section(&contents.sections, SectionKind::SourceDictionary) {
+            Some(bytes) => Some(Arc::new(SourceDictionary::open(&bytes, &file.name)?)),
+            None => None,
+        };
+        let sources = Sources::open(&need(SectionKind::Sources)?, contents.codec, dictionary, doc_count, &file.name)?;
         let routings = match file.section(&contents.sections, SectionKind::Routings) {
             Some(bytes) => Some(Routings::open(bytes, &file.name)?),
             None => None,
@@ -204,6 +212,38 @@ impl SegmentReader {
     pub fn source(&self, doc: DocId, cache: &mut SourceCache, out: &mut Vec<u8>) -> Result<()> {
         assert!(doc < self.doc_count());
         self.sources.get(doc, cache, out)
+    }
+
+    /// Appends the document's `_source` to `out`, of a document that comes alone.
+    pub fn source_once(&self, doc: DocId, out: &mut Vec<u8>) -> Result<()> {
+        assert!(doc < self.doc_count());
+        self.sources.get_one(doc, out)
+    }
+
+    /// What `_source` is compressed with, if it is with a dictionary.
+    #[must_use]
+    pub fn source_dictionary(&self) -> Option<&Arc<SourceDictionary>> {
+        self.sources.dictionary()
+    }
+
+    /// `_source` rows, for merges.
+    pub(crate) fn sources(&self) -> &Sources {
+        &self.sources
+    }
+
+    /// Blocks under a checksum that `_source` is in: to be verified before it is copied.
+    pub(crate) fn source_checks(&self) -> Range<usize> {
+        self.file.checked_blocks(&self.file.contents.sections, SectionKind::Sources)
+    }
+
+    /// Verifies one checksum.
+    pub(crate) fn verify_block(&self, block: usize) -> Result<()> {
+        self.file.verify_block(block)
+    }
+
+    /// Under which the ids hash.
+    pub(crate) fn id_seed(&self) -> u64 {
+        self.ids.seed()
     }
 }
 

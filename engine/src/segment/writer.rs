@@ -1,6 +1,8 @@
 //! Writing a segment, section by section. The indexing buffer and the merger say what is in each document; this says in
 //! which order the sections come and gives way to other work in between.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -14,21 +16,28 @@ use crate::segment::inverted::InvertedWriter;
 use crate::segment::linear::LinearWriter;
 use crate::segment::points::PointsWriter;
 use crate::segment::reader::RoutingsWriter;
-use crate::segment::stored::SourceWriter;
+use crate::segment::source_dictionary::{Choice, SourceDictionary};
+use crate::segment::stored::{PackedBlock, SourceWriter, Sources};
+use crate::segment::train::Samples;
 
 /// How stored rows are compressed: `index.codec`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Codec {
-    /// LZ4.
+    /// Small blocks with a dictionary: a get unpacks one or two documents.
     #[default]
     Default = 0,
-    /// zstd.
+    /// Larger blocks, harder tried.
     BestCompression = 1,
 }
 
 /// Documents handled between two questions whether to yield: far less than a millisecond for anything cheap.
 pub(crate) const PACE_DOCS: u32 = 1024;
+
+/// Bytes of `_source` compressed between two such questions.
+const PACE_SOURCE_LEN: usize = 16 << 10;
+/// Compressed blocks are written when they are so many bytes.
+const SOURCES_PENDING: usize = 64 << 10;
 
 /// What every document has.
 pub(crate) trait Rows {
@@ -39,6 +48,21 @@ pub(crate) trait Rows {
     fn routing(&self, doc: DocId) -> Option<&str>;
     /// Appends the `_source`.
     fn source(&mut self, doc: DocId, out: &mut Vec<u8>) -> Result<()>;
+    /// About the length of all sources.
+    fn source_len(&self) -> u64;
+    /// The rows and the block there that begins with `doc`, if there is one with live documents alone.
+    fn packed_block(&self, _doc: DocId) -> Result<Option<(&Sources, PackedBlock<'_>)>> {
+        Ok(None)
+    }
+}
+
+/// What a segment takes over from those around it.
+#[derive(Debug, Default)]
+pub(crate) struct Inherited {
+    /// Under which ids hash.
+    pub id_seed: u64,
+    /// Dictionaries of sources.
+    pub dictionaries: Vec<Arc<SourceDictionary>>,
 }
 
 /// Writes one segment.
@@ -47,6 +71,7 @@ pub(crate) struct SegmentWriter<'s, S, P> {
     pub pace: &'s P,
     contents: Contents,
     sections: Vec<Section>,
+    inherited: Inherited,
 }
 
 impl<'s, S: Sink, P: Pace> SegmentWriter<'s, S, P> {
@@ -55,6 +80,7 @@ impl<'s, S: Sink, P: Pace> SegmentWriter<'s, S, P> {
         id: SegmentId,
         doc_count: u32,
         codec: Codec,
+        inherited: Inherited,
         pace: &'s P,
     ) -> Result<SegmentWriter<'s, S, P>> {
         let contents = Contents {
@@ -65,7 +91,8 @@ impl<'s, S: Sink, P: Pace> SegmentWriter<'s, S, P> {
             sections: Vec::new(),
             fields: Vec::new(),
         };
-        Ok(SegmentWriter { file: FileWriter::new(sink, id).await?, pace, contents, sections: Vec::new() })
+        let file = FileWriter::new(sink, id).await?;
+        Ok(SegmentWriter { file, pace, contents, sections: Vec::new(), inherited })
     }
 
     /// Lets others run; an error when the work is no longer wanted.
@@ -110,7 +137,7 @@ impl<'s, S: Sink, P: Pace> SegmentWriter<'s, S, P> {
     async fn ids(&mut self, rows: &impl Rows) -> Result<()> {
         let doc_count = self.contents.doc_count;
         let mut ids = IdsWriter::default();
-        let mut index = IdIndexWriter::new(doc_count);
+        let mut index = IdIndexWriter::new(doc_count, self.inherited.id_seed);
         let mut pending = Vec::new();
         self.file.begin().await?;
         for doc in 0..doc_count {
@@ -143,25 +170,70 @@ impl<'s, S: Sink, P: Pace> SegmentWriter<'s, S, P> {
     }
 
     async fn sources(&mut self, rows: &mut impl Rows) -> Result<()> {
-        let mut sources = SourceWriter::new(self.contents.codec);
+        let dictionary = self.dictionary(rows).await?;
+        let mut sources = SourceWriter::new(self.contents.codec, dictionary);
+        if let Some(dictionary) = sources.dictionary() {
+            let section = self.file.section(SectionKind::SourceDictionary, &dictionary.encode()).await?;
+            self.contents.sections.push(section);
+        }
         let mut source = Vec::new();
         self.file.begin().await?;
-        for doc in 0..self.contents.doc_count {
-            source.clear();
-            rows.source(doc, &mut source)?;
-            let compressed = sources.push(&source);
-            if compressed {
+        let (mut doc, mut work) = (0, 0);
+        while doc < self.contents.doc_count {
+            if let Some((from, block)) = rows.packed_block(doc)?
+                && sources.takes(from, &block)
+            {
+                sources.push_block(&block);
+                doc += block.docs;
+                work += 1;
+            } else {
+                source.clear();
+                rows.source(doc, &mut source)?;
+                sources.push(&source);
+                doc += 1;
+                work += 1 + source.len();
+            }
+            if sources.pending.len() >= SOURCES_PENDING {
                 self.file.write(&sources.pending).await?;
                 sources.drained(sources.pending.len());
                 sources.pending.clear();
             }
-            if compressed || doc.is_multiple_of(PACE_DOCS) {
+            if work >= PACE_SOURCE_LEN {
+                work = 0;
                 self.give_way().await?;
             }
         }
         self.file.write(&sources.finish()).await?;
         self.contents.sections.push(self.file.end(SectionKind::Sources));
         Ok(())
+    }
+
+    /// What the sources are compressed with.
+    async fn dictionary(&self, rows: &mut impl Rows) -> Result<Option<Arc<SourceDictionary>>> {
+        let known = &self.inherited.dictionaries;
+        match SourceDictionary::choose(rows.source_len(), known.iter()) {
+            Choice::Nowhere => Ok(None),
+            Choice::Taken(dictionary) => Ok(Some(dictionary)),
+            Choice::Trained => {
+                let mut samples = Samples::default();
+                let mut source = Vec::new();
+                for run in Samples::runs(self.contents.doc_count) {
+                    samples.begin_run();
+                    for doc in run {
+                        source.clear();
+                        rows.source(doc, &mut source)?;
+                        if !samples.push(&source) {
+                            break;
+                        }
+                    }
+                    self.give_way().await?;
+                }
+                let trained = samples.train(self.pace).await;
+                self.give_way().await?;
+                let trained = trained.map(|content| Arc::new(SourceDictionary::new(rows.source_len(), content)));
+                Ok(trained.or_else(|| SourceDictionary::best(known.iter()).cloned()))
+            }
+        }
     }
 
     /// One byte for every document.

@@ -17,7 +17,8 @@ use crate::segment::file::FieldStats;
 use crate::segment::inverted::InvertedWriter;
 use crate::segment::live_docs::LiveDocs;
 use crate::segment::norms::norm_encode;
-use crate::segment::writer::{Codec, PACE_DOCS, Rows, SegmentWriter};
+use crate::segment::source_dictionary::SourceDictionary;
+use crate::segment::writer::{Codec, Inherited, PACE_DOCS, Rows, SegmentWriter};
 use crate::segment::{ColumnKind, FieldSpec, TermsOption};
 use crate::write::pool::Pool;
 use crate::write::sort::sort_paced;
@@ -401,6 +402,10 @@ impl Rows for &BufferedRows {
         out.extend_from_slice(self.source_of(doc));
         Ok(())
     }
+
+    fn source_len(&self) -> u64 {
+        self.chunks.iter().map(|c| c.len() as u64).sum()
+    }
 }
 
 /// A buffer that takes no more documents; still answers realtime gets while its segment is built.
@@ -449,17 +454,19 @@ impl FrozenBuffer {
 }
 
 /// Builds the segment's bytes, the same as its file will have, and the live docs if documents were deleted in the buffer.
-/// Gives way at least every half millisecond. If `pace` says stop, the image is incomplete and does not open.
+/// `dictionaries` are those of the shard's segments: of `_source`, to be used again. Gives way at least every half millisecond.
+/// If `pace` says stop, the image is incomplete and does not open.
 pub async fn build_image<P: Pace>(
     frozen: &FrozenBuffer,
     id: SegmentId,
     codec: Codec,
+    dictionaries: Vec<Arc<SourceDictionary>>,
     pace: &P,
 ) -> (Vec<u8>, Option<LiveDocs>) {
     // Never moved: copies of a growing image would take its memory twice. What it does not fill is never touched.
     let mut image = Vec::with_capacity(frozen.memory_bytes());
     // A `Vec` takes everything, so the only failure is a stop.
-    let _ = write_segment(&frozen.buffer, id, codec, pace, &mut image).await;
+    let _ = write_segment(&frozen.buffer, id, codec, dictionaries, pace, &mut image).await;
     (image, frozen.live.clone())
 }
 
@@ -467,10 +474,12 @@ async fn write_segment<P: Pace>(
     buffer: &IndexingBuffer,
     id: SegmentId,
     codec: Codec,
+    dictionaries: Vec<Arc<SourceDictionary>>,
     pace: &P,
     image: &mut Vec<u8>,
 ) -> Result<()> {
-    let mut writer = SegmentWriter::new(image, id, buffer.doc_count(), codec, pace).await?;
+    let inherited = Inherited { id_seed: buffer.seed.hash(&id.0.to_le_bytes()), dictionaries };
+    let mut writer = SegmentWriter::new(image, id, buffer.doc_count(), codec, inherited, pace).await?;
     writer.rows(&mut &buffer.rows).await?;
     let mut fields: Vec<&FieldBuffer> = buffer.fields.iter().flatten().map(|f| &**f).collect();
     fields.sort_unstable_by(|a, b| a.spec.name.cmp(&b.spec.name));
