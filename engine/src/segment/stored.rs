@@ -11,7 +11,7 @@
 //!
 //! | codec | with the segment's dictionary | without |
 //! |---|---|---|
-//! | default | 1 KiB, level 1 | 4 KiB, level 1 |
+//! | default | 512 bytes, level 1 | 4 KiB, level 1 |
 //! | best compression | 16 KiB, level 6 | 64 KiB, level 6 |
 //!
 //! A get unpacks one block. With a dictionary (see `source_dictionary`) a block of two documents is smaller than one of dozens
@@ -39,11 +39,13 @@ const EXPANSION_MAX: u64 = 32 << 10;
 const BLOCK_DOCS_MAX: usize = 256;
 const MAGIC: [u8; 4] = 0xfd2f_b528_u32.to_le_bytes();
 const TAIL_LEN: usize = 24;
+/// Looks for a document's block along a line, before the search by halves.
+const LINEAR_LOOKS: u32 = 6;
 
 /// Bytes that close a block, and the level.
 fn parameters(codec: Codec, with_dictionary: bool) -> (usize, i32) {
     match (codec, with_dictionary) {
-        (Codec::Default, true) => (1 << 10, 1),
+        (Codec::Default, true) => (512, 1),
         (Codec::Default, false) => (4 << 10, 1),
         (Codec::BestCompression, true) => (16 << 10, 6),
         (Codec::BestCompression, false) => (64 << 10, 6),
@@ -267,14 +269,26 @@ impl Sources {
         self.dictionary.as_ref()
     }
 
+    /// The last block that begins with `doc` or before it. Blocks have about as many documents each, so the first looks go
+    /// where the line through the ends says (four of them find one among 190,000); then halves are left.
     fn block_of(&self, doc: DocId) -> usize {
+        let doc = u64::from(doc);
         let (mut low, mut high) = (0, self.first_docs.len() - 1);
+        let (mut low_doc, mut high_doc) = (0, self.first_docs.get(high));
+        let mut looks = 0;
         while low + 1 < high {
-            let middle = low + (high - low) / 2;
-            if self.first_docs.get(middle) <= u64::from(doc) {
-                low = middle;
+            let middle = if looks < LINEAR_LOOKS && low_doc <= doc && doc < high_doc {
+                let guess = (doc - low_doc).wrapping_mul((high - low) as u64) / (high_doc - low_doc);
+                low.saturating_add(guess as usize).clamp(low + 1, high - 1)
             } else {
-                high = middle;
+                low + (high - low) / 2
+            };
+            looks += 1;
+            let first = self.first_docs.get(middle);
+            if first <= doc {
+                (low, low_doc) = (middle, first);
+            } else {
+                (high, high_doc) = (middle, first);
             }
         }
         low
