@@ -3,7 +3,7 @@
 //! Small files are put into a simulated directory in memory and opened there by the code that opens them in
 //! production: whatever recovery would do to them happens to the copy.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -73,6 +73,8 @@ struct Report {
     segments: usize,
     documents: u64,
     operations: u64,
+    /// Of all segments, by what is in their sections.
+    section_bytes: BTreeMap<&'static str, u64>,
 }
 
 fn check(data: &Path) -> Report {
@@ -102,6 +104,12 @@ fn check(data: &Path) -> Report {
             "dangling index, not in the cluster state"
         };
         report.facts.push(format!("indices/{uuid}: {what}"));
+    }
+    if !report.section_bytes.is_empty() {
+        let mut sizes: Vec<_> = report.section_bytes.iter().map(|(&name, &bytes)| (bytes, name)).collect();
+        sizes.sort_unstable_by(|a, b| b.cmp(a));
+        let sizes: Vec<String> = sizes.into_iter().map(|(bytes, name)| format!("{name} {bytes}")).collect();
+        report.facts.push(format!("bytes in segments: {}", sizes.join(", ")));
     }
     report
 }
@@ -157,7 +165,7 @@ fn check_shard(name: &str, path: &Path, report: &mut Report) -> Result<(), Strin
     let mut documents = 0;
     for segment in &commit.segments {
         report.segments += 1;
-        match check_segment(path, segment) {
+        match check_segment(path, segment, &mut report.section_bytes) {
             Ok(()) => documents += u64::from(segment.doc_count - segment.deleted_count),
             Err(problem) => report.problems.push(format!("{name}: {problem}")),
         }
@@ -188,16 +196,20 @@ async fn count_operations(copy: &SimDirectory, commit: &CommitPoint) -> ringdex_
     Ok(count)
 }
 
-fn check_segment(path: &Path, segment: &CommittedSegment) -> Result<(), String> {
+fn check_segment(
+    path: &Path,
+    segment: &CommittedSegment,
+    section_bytes: &mut BTreeMap<&'static str, u64>,
+) -> Result<(), String> {
     let bytes = std::fs::read(path.join(&segment.file)).map_err(|e| format!("{}: {e}", segment.file))?;
     if bytes.len() as u64 != segment.size {
         return Err(format!("{}: {} bytes, the commit says {}", segment.file, bytes.len(), segment.size));
     }
-    let crc = crc32fast::hash(&bytes);
+    let reader = SegmentReader::open(segment.id, FileBytes::new(bytes)).map_err(|e| e.to_string())?;
+    let crc = reader.meta().crc;
     if crc != segment.crc {
         return Err(format!("{}: checksum {crc:08x}, the commit says {:08x}", segment.file, segment.crc));
     }
-    let reader = SegmentReader::open(segment.id, FileBytes::new(bytes)).map_err(|e| e.to_string())?;
     reader.verify().map_err(|e| e.to_string())?;
     if reader.doc_count() != segment.doc_count {
         return Err(format!(
@@ -220,6 +232,9 @@ fn check_segment(path: &Path, segment: &CommittedSegment) -> Result<(), String> 
                 segment.doc_count
             ));
         }
+    }
+    for (name, bytes) in reader.section_sizes() {
+        *section_bytes.entry(name).or_default() += bytes;
     }
     Ok(())
 }
@@ -244,6 +259,48 @@ mod tests {
         for (name, _) in from.list().await.unwrap() {
             std::fs::write(to.join(&name), from.content(&name).unwrap()).unwrap();
         }
+    }
+
+    #[test]
+    fn a_shard_with_segments_is_well_and_says_how_large_they_are_until_one_is_damaged() {
+        use ringdex_engine::document::{self, ParsedDocument};
+        use ringdex_engine::engine::{Engine, EngineConfig, IndexOperation};
+        use ringdex_engine::{analysis::AnalyzerRegistry, ids::PrimaryTerm, mapping::Mapping, pace::Unpaced};
+        use ringdex_engine::{seed::HashSeed, segment::Codec, write::plan::Condition};
+
+        let dir = tempfile::tempdir().unwrap();
+        block_on(async {
+            let disk = SimDirectory::new(0);
+            let (shard_uuid, codec, hash_seed) = ([7; 16], Codec::Default, HashSeed::new(1));
+            let config = EngineConfig { shard_uuid, codec, translog_generation_bytes: 1 << 20, hash_seed };
+            let engine = Engine::open(disk.clone(), config).await.unwrap();
+            let fields = serde_json::json!({"properties": {"title": {"type": "text"}}});
+            let mapping = Mapping::parse(&fields, &AnalyzerRegistry::default()).unwrap();
+            let (source, mut parsed) = (br#"{"title": "one two"}"#, ParsedDocument::default());
+            document::parse(&mapping, "x", source, &mut parsed).unwrap();
+            let operation = IndexOperation {
+                id: "x",
+                routing: None,
+                source,
+                condition: Condition::Any,
+                create: false,
+                auto_id: false,
+            };
+            engine.index(&mapping, &parsed, &operation, PrimaryTerm(1)).unwrap();
+            engine.sync().await.unwrap();
+            engine.flush(true, 0, &Unpaced).await.unwrap();
+            spill(&disk, dir.path()).await;
+        });
+        let mut report = Report::default();
+        check_shard("shard", dir.path(), &mut report).unwrap();
+        assert!(report.problems.is_empty() && report.documents == 1, "{report:?}");
+        assert!(report.section_bytes["sources"] > 0, "{report:?}");
+        let segment = names(dir.path()).unwrap().into_iter().find(|n| n.ends_with(".seg")).unwrap();
+        let mut bytes = std::fs::read(dir.path().join(&segment)).unwrap();
+        bytes[30] ^= 1;
+        std::fs::write(dir.path().join(&segment), bytes).unwrap();
+        check_shard("shard", dir.path(), &mut report).unwrap();
+        assert_eq!(report.problems.len(), 1, "{report:?}");
     }
 
     #[test]

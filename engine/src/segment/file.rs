@@ -66,15 +66,31 @@ pub(crate) enum SectionKind {
 }
 
 impl SectionKind {
+    /// For reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            SectionKind::Ids => "ids",
+            SectionKind::IdIndex => "id index",
+            SectionKind::SeqNos => "sequence numbers",
+            SectionKind::PrimaryTerms => "primary terms",
+            SectionKind::Versions => "versions",
+            SectionKind::Routings => "routings",
+            SectionKind::Sources => "sources",
+            SectionKind::SourceDictionary => "source dictionaries",
+            SectionKind::Inverted => "inverted indices",
+            SectionKind::Norms => "norms",
+            SectionKind::Column => "columns",
+            SectionKind::Points => "points",
+        }
+    }
+
     fn from_byte(byte: u8) -> Option<SectionKind> {
         use SectionKind::{
             Column, IdIndex, Ids, Inverted, Norms, Points, PrimaryTerms, Routings, SeqNos, SourceDictionary, Sources,
             Versions,
         };
         let rows = [Ids, IdIndex, SeqNos, PrimaryTerms, Versions, Routings, Sources, SourceDictionary];
-        rows.into_iter()
-            .chain([Inverted, Norms, Column, Points])
-            .find(|&kind| kind as u8 == byte)
+        rows.into_iter().chain([Inverted, Norms, Column, Points]).find(|&kind| kind as u8 == byte)
     }
 }
 
@@ -445,9 +461,7 @@ impl SegmentFile {
     /// Blocks under a checksum that the section of this kind has a part in.
     pub fn checked_blocks(&self, sections: &[Section], kind: SectionKind) -> std::ops::Range<usize> {
         let section = sections.iter().find(|s| s.kind == kind && s.len > 0);
-        section.map_or(0..0, |s| {
-            s.offset as usize / CHECKED_LEN..((s.offset + s.len) as usize).div_ceil(CHECKED_LEN)
-        })
+        section.map_or(0..0, |s| s.offset as usize / CHECKED_LEN..((s.offset + s.len) as usize).div_ceil(CHECKED_LEN))
     }
 
     /// Checks one block's checksum.

@@ -121,6 +121,14 @@ impl SegmentReader {
         &self.file.bytes
     }
 
+    /// Bytes of the sections by what they hold; in the inverted index are dictionary, postings and positions.
+    #[must_use]
+    pub fn section_sizes(&self) -> Vec<(&'static str, u64)> {
+        let contents = &self.file.contents;
+        let all = contents.sections.iter().chain(contents.fields.iter().flat_map(|f| &f.sections));
+        all.map(|s| (s.kind.name(), s.len)).collect()
+    }
+
     /// How stored rows are compressed.
     #[must_use]
     pub fn codec(&self) -> Codec {

@@ -58,7 +58,8 @@ pub(crate) struct PackedBlock<'a> {
     /// Documents in it.
     pub docs: u32,
     raw_len: u64,
-    bytes: &'a [u8],
+    /// Lengths and frame.
+    pub bytes: &'a [u8],
 }
 
 /// Builds the rows. Memory: a block, and a few bits per document.

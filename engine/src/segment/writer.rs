@@ -185,7 +185,7 @@ impl<'s, S: Sink, P: Pace> SegmentWriter<'s, S, P> {
             {
                 sources.push_block(&block);
                 doc += block.docs;
-                work += 1;
+                work += 16 + block.bytes.len() / 16;
             } else {
                 source.clear();
                 rows.source(doc, &mut source)?;
