@@ -2,13 +2,14 @@
 //! `min_score`, `terminate_after`, `search_after`.
 
 use std::cmp::Ordering;
+use std::ops::Range;
 
 use crate::error::Error;
-use crate::ids::DocId;
+use crate::ids::{DocId, NO_MORE_DOCS};
 use crate::search::aggs::{BATCH, SegmentAggs};
 use crate::search::doc_set::DocSet;
 use crate::search::sink::{Count, Scored, Sink, TopScores};
-use crate::search::sort::{KeyReader, Keys, SortPlan};
+use crate::search::sort::{Docs, KeyReader, Keys, SortPlan};
 
 /// A hit by sort keys.
 #[derive(Clone, Debug)]
@@ -40,6 +41,12 @@ impl<'a> TopSorted<'a> {
 
     fn is_full(&self) -> bool {
         self.heap.len() >= self.top
+    }
+
+    /// Whether the worst hit kept comes before a document.
+    #[inline]
+    fn is_before(&self, segment: u32, doc: DocId) -> bool {
+        self.heap.first().is_some_and(|w| (w.segment, w.doc) < (segment, doc))
     }
 
     /// Takes a hit if it is good enough; whether it was.
@@ -95,38 +102,217 @@ pub(crate) enum Ranking<'s, 'a> {
         /// Only lower scores.
         below: Option<f32>,
     },
-    Keys {
-        top: &'s mut TopSorted<'a>,
-        readers: Vec<KeyReader<'s>>,
-        /// First key's rank of the worst hit kept, in this segment; none while there is room.
-        worst: Option<u64>,
-        after: Option<u64>,
-        /// Documents before need no look at the block bounds again.
-        checked: DocId,
-        scratch: Vec<u64>,
-    },
+    Keys(Box<ByKeys<'s, 'a>>),
+}
+
+/// Ranks a segment's hits by sort keys. Where the first key can be read in bulk, hits wait and are ranked from the block
+/// of documents with the best bound on: in an index that grows with time, sorted by falling time, only the last block is
+/// ever read.
+pub(crate) struct ByKeys<'s, 'a> {
+    top: &'s mut TopSorted<'a>,
+    readers: Vec<KeyReader<'s>>,
+    segment: u32,
+    /// First key's rank of the worst hit kept, in this segment; none while there is room.
+    worst: Option<u64>,
+    after: Option<u64>,
+    /// Documents before need no look at the block bounds again.
+    checked: DocId,
+    waiting: Waiting,
+    blocks: Vec<BlockOfHits>,
+    ranks: Vec<u64>,
+    ordinals: Vec<u32>,
+    scratch: Vec<u64>,
+    scores: bool,
+}
+
+/// Hits to be ranked.
+#[derive(Default)]
+struct Waiting {
+    run: Range<DocId>,
+    /// Before `run`.
+    list: Vec<DocId>,
+}
+
+/// Hits in one block of documents: positions in the list, or documents of the run.
+struct BlockOfHits {
+    best: u64,
+    hits: Range<u32>,
+}
+
+/// Hits that wait at most: what can be ranked between two yields, should no bound help.
+const WAITING_MAX: usize = 1 << 17;
+
+impl<'s, 'a> ByKeys<'s, 'a> {
+    fn update_worst(&mut self) {
+        if self.top.is_full() {
+            self.worst = self.top.heap.first().map(|w| self.readers[0].rank_of(&w.keys[0]));
+        }
+    }
+
+    /// Whether a rank of a document, or the best of all those from `doc` on, is not good enough.
+    #[inline]
+    fn is_hopeless(&self, rank: u64, doc: DocId) -> bool {
+        match self.worst {
+            Some(worst) if rank == worst => {
+                // Equal keys: the earlier document is better.
+                self.readers.len() == 1 && self.readers[0].decides(rank) && self.top.is_before(self.segment, doc)
+            }
+            Some(worst) => rank > worst,
+            None => false,
+        }
+    }
+
+    #[inline]
+    fn push(&mut self, doc: DocId, score: f32) {
+        let rank = self.readers[0].rank(doc, score, &mut self.scratch);
+        self.push_ranked(rank, doc, score);
+    }
+
+    #[inline]
+    fn push_ranked(&mut self, rank: u64, doc: DocId, score: f32) {
+        if self.is_hopeless(rank, doc) || self.after.is_some_and(|a| rank < a) || self.top.top == 0 {
+            return;
+        }
+        self.push_candidate(doc, score);
+    }
+
+    fn push_candidate(&mut self, doc: DocId, score: f32) {
+        let keys: Keys = self.readers.iter().map(|r| r.key(doc, score, &mut self.scratch)).collect();
+        let score = if self.scores { score } else { f32::NAN };
+        if self.top.push(Sorted { keys, segment: self.segment, doc, score }) {
+            self.update_worst();
+        }
+    }
+
+    fn add_list(&mut self, docs: &[DocId]) {
+        if self.top.top == 0 {
+            return;
+        }
+        if !self.readers[0].is_bulk() {
+            docs.iter().for_each(|&doc| self.push(doc, 0.0));
+            return;
+        }
+        if !self.waiting.run.is_empty() || self.waiting.list.len() >= WAITING_MAX {
+            self.rank_waiting();
+        }
+        self.waiting.list.extend_from_slice(docs);
+    }
+
+    fn add_run(&mut self, docs: Range<DocId>) {
+        if self.top.top == 0 {
+            return;
+        }
+        if !self.readers[0].is_bulk() {
+            docs.for_each(|doc| self.push(doc, 0.0));
+            return;
+        }
+        let run = &self.waiting.run;
+        if !self.waiting.list.is_empty() || run.len() >= WAITING_MAX || run.end != docs.start {
+            self.rank_waiting();
+        }
+        let run = &mut self.waiting.run;
+        *run = if run.is_empty() { docs } else { run.start..docs.end };
+    }
+
+    /// Ranks what waits.
+    pub(crate) fn rank_waiting(&mut self) {
+        let Waiting { run, list } = std::mem::take(&mut self.waiting);
+        if !list.is_empty() {
+            self.split(0..list.len() as u32, |i| list[i as usize], |from, end| {
+                from + list[from as usize..].partition_point(|&d| d < end) as u32
+            });
+            self.rank_blocks(|hits| Docs::List(&list[hits.start as usize..hits.end as usize]));
+        }
+        if !run.is_empty() {
+            let last = run.end;
+            self.split(run, |doc| doc, |_, end| end.min(last));
+            self.rank_blocks(Docs::Run);
+        }
+        self.waiting.list = list;
+        self.waiting.list.clear();
+    }
+
+    /// The blocks that can compete, best first.
+    fn split(&mut self, hits: Range<u32>, doc_at: impl Fn(u32) -> DocId, position: impl Fn(u32, DocId) -> u32) {
+        self.blocks.clear();
+        let mut from = hits.start;
+        while from < hits.end {
+            let doc = doc_at(from);
+            let (end, best) = self.readers[0].best_rank(doc).expect("read in bulk");
+            let to = position(from, end).clamp(from + 1, hits.end);
+            if !self.is_hopeless(best, doc) {
+                self.blocks.push(BlockOfHits { best, hits: from..to });
+            }
+            from = to;
+        }
+        self.blocks.sort_by_key(|b| b.best);
+    }
+
+    fn rank_blocks<'d>(&mut self, docs_of: impl Fn(Range<u32>) -> Docs<'d>) {
+        let mut ranks = std::mem::take(&mut self.ranks);
+        let blocks = std::mem::take(&mut self.blocks);
+        for block in &blocks {
+            let docs = docs_of(block.hits.clone());
+            let first = match &docs {
+                Docs::Run(run) => run.start,
+                Docs::List(list) => list[0],
+            };
+            if self.is_hopeless(block.best, first) {
+                continue;
+            }
+            self.readers[0].ranks(docs.clone(), &mut self.ordinals, &mut ranks);
+            match docs {
+                Docs::Run(run) => run.zip(&ranks).for_each(|(doc, &rank)| self.push_ranked(rank, doc, 0.0)),
+                Docs::List(list) => list.iter().zip(&ranks).for_each(|(&doc, &rank)| self.push_ranked(rank, doc, 0.0)),
+            }
+        }
+        self.ranks = ranks;
+        self.blocks = blocks;
+    }
+
+    fn skip(&mut self, doc: DocId) -> DocId {
+        if self.worst.is_none() || doc < self.checked {
+            return doc;
+        }
+        let mut doc = doc;
+        while let Some((end, best)) = self.readers[0].best_rank(doc) {
+            let hopeless = self.is_hopeless(best, doc);
+            self.checked = end;
+            if !hopeless || end == NO_MORE_DOCS || end <= doc {
+                return if hopeless { end } else { doc };
+            }
+            doc = end;
+            if self.readers[0].at_end(doc) {
+                return NO_MORE_DOCS;
+            }
+        }
+        doc
+    }
 }
 
 impl<'s, 'a> Ranking<'s, 'a> {
-    pub(crate) fn keys(top: &'s mut TopSorted<'a>, readers: Vec<KeyReader<'s>>) -> Ranking<'s, 'a> {
-        let mut ranking = Ranking::Keys {
+    pub(crate) fn keys(
+        top: &'s mut TopSorted<'a>,
+        readers: Vec<KeyReader<'s>>,
+        segment: u32,
+        scores: bool,
+    ) -> Ranking<'s, 'a> {
+        let mut by_keys = ByKeys {
             after: top.after.as_ref().and_then(|a| Some(readers.first()?.rank_of(a.first()?))),
             top,
             readers,
+            segment,
             worst: None,
             checked: 0,
+            waiting: Waiting::default(),
+            blocks: Vec::new(),
+            ranks: Vec::new(),
+            ordinals: Vec::new(),
             scratch: Vec::new(),
+            scores,
         };
-        ranking.update_worst();
-        ranking
-    }
-
-    fn update_worst(&mut self) {
-        if let Ranking::Keys { top, readers, worst, .. } = self
-            && top.is_full()
-        {
-            *worst = top.heap.first().map(|w| readers[0].rank_of(&w.keys[0]));
-        }
+        by_keys.update_worst();
+        Ranking::Keys(Box::new(by_keys))
     }
 }
 
@@ -149,6 +335,43 @@ impl Batch<'_> {
             scores.clear();
         }
         result
+    }
+
+    /// Adds documents, all with one score.
+    fn add(&mut self, mut docs: &[DocId], score: f32) -> Result<(), Error> {
+        while !docs.is_empty() {
+            let (now, later) = docs.split_at(docs.len().min(BATCH - self.docs.len()));
+            self.docs.extend_from_slice(now);
+            if let Some(scores) = &mut self.scores {
+                scores.resize(self.docs.len(), score);
+            }
+            if self.docs.len() == BATCH {
+                self.flush()?;
+            }
+            docs = later;
+        }
+        Ok(())
+    }
+
+    /// Adds consecutive documents, all with one score. Batches are as if they had come one by one.
+    fn add_run(&mut self, mut docs: Range<DocId>, score: f32) -> Result<(), Error> {
+        while docs.len() >= BATCH && self.docs.is_empty() && self.scores.is_none() {
+            let end = docs.start + BATCH as u32;
+            self.aggs.collect_run(docs.start..end)?;
+            docs.start = end;
+        }
+        while !docs.is_empty() {
+            let end = docs.end.min(docs.start + (BATCH - self.docs.len()) as u32);
+            self.docs.extend(docs.start..end);
+            if let Some(scores) = &mut self.scores {
+                scores.resize(self.docs.len(), score);
+            }
+            if self.docs.len() == BATCH {
+                self.flush()?;
+            }
+            docs.start = end;
+        }
+        Ok(())
     }
 }
 
@@ -174,6 +397,9 @@ pub(crate) struct FullSink<'s, 'a> {
     pub batch: Option<Batch<'s>>,
     /// Whether scores are computed and kept.
     pub scores: bool,
+    /// Room for documents that are live, and for those that pass the filter.
+    pub alive: Vec<DocId>,
+    pub kept: Vec<DocId>,
 }
 
 impl FullSink<'_, '_> {
@@ -181,6 +407,56 @@ impl FullSink<'_, '_> {
     #[inline]
     fn prunes(&self) -> bool {
         self.batch.is_none() && self.terminate_after.is_none() && self.seen.count.done()
+    }
+
+    fn is_live(&self, doc: DocId) -> bool {
+        self.live.is_none_or(|words| words[(doc / 64) as usize] >> (doc % 64) & 1 == 1)
+    }
+
+    /// Whether each match must be looked at by itself.
+    fn one_by_one(&self) -> bool {
+        self.terminate_after.is_some() || self.min_score.is_some()
+    }
+
+    /// Live documents, ascending, without scores.
+    fn add_live(&mut self, docs: &[DocId]) {
+        if let Some(batch) = &mut self.batch
+            && let Err(e) = batch.add(docs, 0.0)
+        {
+            self.seen.error = Some(e);
+        }
+        if let Some(filter) = &self.post_filter {
+            let mut kept = std::mem::take(&mut self.kept);
+            kept.clear();
+            kept.extend(docs.iter().copied().filter(|&doc| filter.contains(doc)));
+            self.rank(&kept);
+            self.kept = kept;
+        } else {
+            self.rank(docs);
+        }
+    }
+
+    fn rank(&mut self, docs: &[DocId]) {
+        self.seen.count.add(docs.len() as u64);
+        if self.scores && !docs.is_empty() {
+            self.seen.max_score = self.seen.max_score.max(0.0);
+        }
+        match &mut self.ranking {
+            Ranking::Scores { top, .. } if top.wants_nothing() => {}
+            Ranking::Scores { top, below } => {
+                if below.is_none_or(|b| 0.0 < b) {
+                    docs.iter().for_each(|&doc| top.push(Scored { score: 0.0, segment: self.segment, doc }));
+                }
+            }
+            Ranking::Keys(by_keys) => by_keys.add_list(docs),
+        }
+    }
+
+    /// What waits is ranked and aggregated: the segment ends.
+    pub(crate) fn finish(&mut self) {
+        if let Ranking::Keys(by_keys) = &mut self.ranking {
+            by_keys.rank_waiting();
+        }
     }
 }
 
@@ -195,10 +471,7 @@ impl Sink for FullSink<'_, '_> {
     }
 
     fn hit(&mut self, doc: DocId, score: f32) {
-        if self.full()
-            || self.live.is_some_and(|words| words[(doc / 64) as usize] >> (doc % 64) & 1 == 0)
-            || self.min_score.is_some_and(|min| score < min)
-        {
+        if self.full() || !self.is_live(doc) || self.min_score.is_some_and(|min| score < min) {
             return;
         }
         if let Some(batch) = &mut self.batch {
@@ -232,21 +505,7 @@ impl Sink for FullSink<'_, '_> {
                     top.push(Scored { score, segment: self.segment, doc });
                 }
             }
-            Ranking::Keys { top, readers, worst, after, scratch, .. } => {
-                let rank = readers[0].rank(doc, score, scratch);
-                // Documents come in order: of equal single keys the one before stays.
-                if worst.is_some_and(|w| rank > w || rank == w && readers.len() == 1 && is_number(&readers[0]))
-                    || after.is_some_and(|a| rank < a)
-                    || top.top == 0
-                {
-                    return;
-                }
-                let keys: Keys = readers.iter().map(|r| r.key(doc, score, scratch)).collect();
-                let score = if self.scores { score } else { f32::NAN };
-                if top.push(Sorted { keys, segment: self.segment, doc, score }) {
-                    self.ranking.update_worst();
-                }
-            }
+            Ranking::Keys(by_keys) => by_keys.push(doc, score),
         }
     }
 
@@ -257,7 +516,7 @@ impl Sink for FullSink<'_, '_> {
         }
         let nothing_wanted = match &self.ranking {
             Ranking::Scores { top, .. } => top.wants_nothing(),
-            Ranking::Keys { top, .. } => top.top == 0,
+            Ranking::Keys(by_keys) => by_keys.top.top == 0,
         };
         nothing_wanted && self.prunes()
     }
@@ -267,27 +526,93 @@ impl Sink for FullSink<'_, '_> {
         if !self.prunes() {
             return doc;
         }
-        let Ranking::Keys { readers, worst: Some(worst), checked, .. } = &mut self.ranking else { return doc };
-        if doc < *checked {
-            return doc;
+        match &mut self.ranking {
+            Ranking::Keys(by_keys) => by_keys.skip(doc),
+            Ranking::Scores { .. } => doc,
         }
-        let mut doc = doc;
-        while let Some((end, best)) = readers[0].best_rank(doc) {
-            let hopeless = best > *worst || best == *worst && readers.len() == 1;
-            *checked = end;
-            if !hopeless || end == crate::ids::NO_MORE_DOCS || end <= doc {
-                return if hopeless { end } else { doc };
-            }
-            doc = end;
-            if readers[0].at_end(doc) {
-                return crate::ids::NO_MORE_DOCS;
-            }
-        }
-        doc
     }
-}
 
-/// Whether equal ranks are equal keys.
-fn is_number(reader: &KeyReader<'_>) -> bool {
-    !matches!(reader, KeyReader::Bytes { .. } | KeyReader::Id { .. })
+    fn range(&mut self, docs: Range<DocId>, score: f32) {
+        let slow = self.one_by_one() || self.live.is_some() || self.post_filter.is_some();
+        if slow && !self.one_by_one() && !self.scores {
+            // Deleted documents and the filter are a matter of words.
+            let (first, last) = (docs.start / 64, docs.end.div_ceil(64));
+            for word in first..last {
+                let mut bits = u64::MAX;
+                if word == first {
+                    bits &= u64::MAX << (docs.start % 64);
+                }
+                if word + 1 == last && docs.end % 64 != 0 {
+                    bits &= (1 << (docs.end % 64)) - 1;
+                }
+                self.set(word * 64, &[bits]);
+            }
+            return;
+        }
+        if slow {
+            docs.for_each(|doc| self.hit(doc, score));
+            return;
+        }
+        if self.full() {
+            return;
+        }
+        if let Some(batch) = &mut self.batch
+            && let Err(e) = batch.add_run(docs.clone(), score)
+        {
+            self.seen.error = Some(e);
+        }
+        self.seen.count.add(docs.len() as u64);
+        if self.scores && !docs.is_empty() {
+            self.seen.max_score = self.seen.max_score.max(score);
+        }
+        match &mut self.ranking {
+            Ranking::Scores { top, below } => {
+                if below.is_none_or(|b| score < b) {
+                    // Once the worst is as good, no later document of this score is better.
+                    for doc in docs {
+                        if score <= top.worst() {
+                            break;
+                        }
+                        top.push(Scored { score, segment: self.segment, doc });
+                    }
+                }
+            }
+            Ranking::Keys(by_keys) if self.scores => docs.for_each(|doc| by_keys.push(doc, score)),
+            Ranking::Keys(by_keys) => by_keys.add_run(docs),
+        }
+    }
+
+    fn hits(&mut self, docs: &[DocId]) {
+        if self.one_by_one() || self.scores {
+            docs.iter().for_each(|&doc| self.hit(doc, 0.0));
+        } else if self.full() || docs.is_empty() {
+        } else if let Some(live) = self.live {
+            let mut alive = std::mem::take(&mut self.alive);
+            alive.clear();
+            alive.extend(docs.iter().copied().filter(|&d| live[(d / 64) as usize] >> (d % 64) & 1 == 1));
+            self.add_live(&alive);
+            self.alive = alive;
+        } else {
+            self.add_live(docs);
+        }
+    }
+
+    fn set(&mut self, base: DocId, words: &[u64]) {
+        let mut alive = std::mem::take(&mut self.alive);
+        alive.clear();
+        for (i, &word) in words.iter().enumerate() {
+            let index = base as usize / 64 + i;
+            let mut word = self.live.map_or(word, |live| word & live[index]);
+            while word != 0 {
+                alive.push(index as u32 * 64 + word.trailing_zeros());
+                word &= word - 1;
+            }
+        }
+        if self.one_by_one() || self.scores {
+            alive.iter().for_each(|&doc| self.hit(doc, 0.0));
+        } else if !self.full() && !alive.is_empty() {
+            self.add_live(&alive);
+        }
+        self.alive = alive;
+    }
 }

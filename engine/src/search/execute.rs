@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use crate::error::Result;
-use crate::ids::NO_MORE_DOCS;
+use crate::ids::{DocId, NO_MORE_DOCS};
 use crate::mapping::Mapping;
 use crate::pace::Pace;
 use crate::query::Query;
@@ -15,6 +15,7 @@ use crate::search::aggs::{AggCollector, AggContext, BATCH};
 use crate::search::bulk::Plan;
 use crate::search::collect::{Batch, FullSink, Ranking, Seen, TopSorted};
 use crate::search::compile::{Compiled, Compiler};
+use crate::search::feed::Feed;
 use crate::search::fetch::fetch;
 use crate::search::filter::{Filter, compile_filter};
 use crate::search::leaf;
@@ -272,10 +273,10 @@ impl Run<'_> {
             let live = Run::live(view);
             if self.scores {
                 let mut sink = ScoreSink { count: &mut self.seen.count, top, live, segment: ordinal as u32 };
-                self.timed_out |= drive(&mut plan, true, &mut sink, view.reader.doc_count(), pace).await;
+                self.timed_out |= drive(|until, sink| plan.run(until, true, sink), &mut sink, view.reader.doc_count(), pace).await;
             } else {
                 let mut sink = CountSink { count: &mut self.seen.count, live };
-                self.timed_out |= drive(&mut plan, false, &mut sink, view.reader.doc_count(), pace).await;
+                self.timed_out |= drive(|until, sink| plan.run(until, false, sink), &mut sink, view.reader.doc_count(), pace).await;
             }
         }
         Ok(())
@@ -318,14 +319,20 @@ impl Run<'_> {
                 leaf::evaluate(&self.compiled.weight, self.compiled.slots, ordinal, view, pace).await?
             };
             let segment = Segment { ordinal, reader: &view.reader, leaves: &leaves };
-            let mut plan = if skip { Plan::Done } else { Plan::new(&segment, &self.compiled.weight, self.scores) };
+            let mut feed = if skip {
+                Feed::Plan(Plan::Done)
+            } else {
+                Feed::new(&segment, &self.compiled.weight, self.scores)
+            };
             let post_filter = match &self.post_filter {
                 Some(filter) => Some(filter.for_ordinal(ordinal, pace).await?),
                 None => None,
             };
             let ranking = match best {
                 Best::Scores { top, below } => Ranking::Scores { top, below: *below },
-                Best::Keys { top, plan } => Ranking::keys(top, plan.open(&view.reader, doc_base)),
+                Best::Keys { top, plan } => {
+                    Ranking::keys(top, plan.open(&view.reader, doc_base), ordinal as u32, self.scores)
+                }
             };
             let mut sink = FullSink {
                 seen: &mut self.seen,
@@ -337,8 +344,17 @@ impl Run<'_> {
                 terminate_after: self.request.terminate_after,
                 batch,
                 scores: self.scores,
+                alive: Vec::new(),
+                kept: Vec::new(),
             };
-            let timed_out = drive(&mut plan, self.scores, &mut sink, view.reader.doc_count(), pace).await;
+            let timed_out = drive(
+                |until, sink| feed.run(until, self.scores, sink),
+                &mut sink,
+                view.reader.doc_count(),
+                pace,
+            )
+            .await;
+            sink.finish();
             if let Some(error) = sink.seen.error.take() {
                 return Err(error);
             }
@@ -358,12 +374,18 @@ impl Run<'_> {
     }
 }
 
-/// Runs a plan to its end, window by window; whether it was stopped before.
-async fn drive<S: Sink, P: Pace>(plan: &mut Plan<'_>, scores: bool, sink: &mut S, doc_count: u32, pace: &P) -> bool {
+/// Runs a plan (`run` goes on until a document, and says whether there may be more) to its end, window by window; whether it
+/// was stopped before.
+async fn drive<S: Sink, P: Pace>(
+    mut run: impl FnMut(DocId, &mut S) -> bool,
+    sink: &mut S,
+    doc_count: u32,
+    pace: &P,
+) -> bool {
     let mut until = 0;
     loop {
         until = if until >= doc_count { NO_MORE_DOCS } else { until + WINDOW };
-        if !plan.run(until, scores, sink) || until == NO_MORE_DOCS {
+        if !run(until, sink) || until == NO_MORE_DOCS {
             return false;
         }
         pace.yield_if_needed().await;

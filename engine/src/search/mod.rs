@@ -12,6 +12,7 @@ mod cursor;
 pub mod doc_set;
 pub mod execute;
 pub mod explain;
+mod feed;
 pub mod fetch;
 pub mod filter;
 mod leaf;

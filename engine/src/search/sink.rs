@@ -1,6 +1,7 @@
 //! Where matches go: counted, or ranked by score. (`collect.rs` has the sink for everything else.)
 
 use std::collections::BinaryHeap;
+use std::ops::Range;
 
 use crate::ids::DocId;
 use crate::search::TrackTotalHits;
@@ -17,6 +18,11 @@ pub(crate) trait Sink {
     #[inline]
     fn skip(&mut self, doc: DocId) -> DocId {
         doc
+    }
+    /// Consecutive matches, all with one score.
+    #[inline]
+    fn range(&mut self, docs: Range<DocId>, score: f32) {
+        docs.for_each(|doc| self.hit(doc, score));
     }
     /// Matches without scores, ascending.
     #[inline]

@@ -5,6 +5,7 @@
 //! ordinals of its dictionary, and across segments as bytes.
 
 use std::cmp::Ordering;
+use std::ops::Range;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
@@ -298,6 +299,7 @@ impl SortPlan {
                             _ => None,
                         },
                         missing_first: matches!(missing, MissingBytes::First),
+                        doc_count: reader.doc_count(),
                     },
                 }
             })
@@ -508,7 +510,15 @@ pub(crate) enum KeyReader<'a> {
         descending: bool,
         missing: Option<Arc<[u8]>>,
         missing_first: bool,
+        doc_count: u32,
     },
+}
+
+/// Documents of a segment, ascending.
+#[derive(Clone, Debug)]
+pub(crate) enum Docs<'a> {
+    Run(Range<DocId>),
+    List(&'a [DocId]),
 }
 
 impl KeyReader<'_> {
@@ -528,7 +538,7 @@ impl KeyReader<'_> {
                 });
                 value.unwrap_or(*missing) ^ flip
             }
-            KeyReader::Bytes { column, max, descending, missing, missing_first } => {
+            KeyReader::Bytes { column, max, descending, missing, missing_first, .. } => {
                 let Some(column) = column else {
                     return match missing {
                         Some(_) => MIDDLE,
@@ -604,15 +614,61 @@ impl KeyReader<'_> {
     /// Whether the segment's column ends before `doc`.
     pub(crate) fn at_end(&self, doc: DocId) -> bool {
         match self {
-            KeyReader::Number { doc_count, .. } => doc >= *doc_count,
+            KeyReader::Number { doc_count, .. } | KeyReader::Bytes { doc_count, .. } => doc >= *doc_count,
             _ => false,
+        }
+    }
+
+    /// Whether a document's key is `rank` and nothing more: other documents of this rank have the same.
+    #[inline]
+    pub(crate) fn decides(&self, rank: u64) -> bool {
+        match self {
+            KeyReader::Id { .. } => false,
+            // Odd: between two of the segment's strings.
+            KeyReader::Bytes { column: Some(_), .. } => rank.is_multiple_of(2) || rank == u64::MAX,
+            _ => true,
+        }
+    }
+
+    /// Whether ranks of many documents cost next to nothing, and blocks of them have bounds.
+    pub(crate) fn is_bulk(&self) -> bool {
+        match self {
+            KeyReader::Number { column: Some(column), .. } => column.is_single() && column.is_full(),
+            KeyReader::Bytes { column: Some(column), .. } => column.is_single() && column.is_full(),
+            _ => false,
+        }
+    }
+
+    /// Replaces `ranks` with those of `docs`; only if [`KeyReader::is_bulk`].
+    pub(crate) fn ranks(&self, docs: Docs<'_>, ordinals: &mut Vec<u32>, ranks: &mut Vec<u64>) {
+        match self {
+            KeyReader::Number { column: Some(column), flip, .. } => {
+                match docs {
+                    Docs::Run(run) => column.range(run, ranks),
+                    Docs::List(list) => column.gather(list, ranks),
+                }
+                if *flip != 0 {
+                    ranks.iter_mut().for_each(|r| *r ^= flip);
+                }
+            }
+            KeyReader::Bytes { column: Some(column), descending, .. } => {
+                match docs {
+                    Docs::Run(run) => column.range(run, ordinals),
+                    Docs::List(list) => column.gather(list, ordinals),
+                }
+                ranks.clear();
+                ranks.extend(ordinals.iter().map(|&o| ordinal_rank(u64::from(o) * 2 + 2, *descending)));
+            }
+            _ => unreachable!("not read in bulk"),
         }
     }
 
     /// A stretch of documents from `doc` on (its end is excluded) and the best rank that any of them can have.
     pub(crate) fn best_rank(&self, doc: DocId) -> Option<(DocId, u64)> {
         match self {
-            KeyReader::Number { column: Some(column), mode: SortMode::Min | SortMode::Max, missing, flip, .. } => {
+            KeyReader::Number { column: Some(column), mode, missing, flip, .. }
+                if matches!(mode, SortMode::Min | SortMode::Max) || column.is_single() =>
+            {
                 let (docs, min, max) = column.block_bounds(doc);
                 let mut best = if min > max {
                     missing ^ flip
@@ -623,6 +679,21 @@ impl KeyReader<'_> {
                 };
                 if !column.is_full() {
                     best = best.min(missing ^ flip);
+                }
+                Some((docs.end, best))
+            }
+            KeyReader::Bytes { column: Some(column), descending, missing, missing_first, .. }
+                if missing.is_none() || column.is_full() =>
+            {
+                let (docs, min, max) = column.numbers().block_bounds(doc);
+                let absent = if *missing_first { 0 } else { u64::MAX };
+                let mut best = if min > max {
+                    absent
+                } else {
+                    ordinal_rank(if *descending { max } else { min }.min(u64::from(u32::MAX)) * 2 + 2, *descending)
+                };
+                if !column.is_full() {
+                    best = best.min(absent);
                 }
                 Some((docs.end, best))
             }

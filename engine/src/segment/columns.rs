@@ -22,7 +22,7 @@ use crate::ids::DocId;
 use crate::segment::dictionary::Dictionary;
 use crate::segment::linear::{Linear, LinearWriter};
 use crate::segment::presence::{self, Presence};
-use crate::store::bitpack::{BitWriter, bits_for, get_bits};
+use crate::store::bitpack::{BitWriter, bits_for, get_bits, read_bits};
 
 const BLOCK: u32 = 1024;
 const ENTRY: usize = 40;
@@ -191,6 +191,14 @@ struct Entry {
     offset: usize,
 }
 
+impl Entry {
+    /// Bit at which value `index` of the column begins.
+    #[inline]
+    fn place(&self, index: u64) -> usize {
+        (self.offset * 8).wrapping_add((index.wrapping_sub(self.start) as usize).wrapping_mul(self.bits as usize))
+    }
+}
+
 impl NumberColumn {
     pub(crate) fn open(bytes: &Bytes, doc_count: u32, what: &str) -> Result<NumberColumn> {
         NumberColumn::open_checked(bytes, doc_count, what)
@@ -304,9 +312,7 @@ impl NumberColumn {
         if entry.bits == 0 {
             return entry.min;
         }
-        let at = (entry.offset * 8)
-            .wrapping_add((index.wrapping_sub(entry.start) as usize).wrapping_mul(entry.bits as usize));
-        entry.min.wrapping_add(entry.unit.wrapping_mul(get_bits(&self.streams, at, entry.bits)))
+        entry.min.wrapping_add(entry.unit.wrapping_mul(get_bits(&self.streams, entry.place(index), entry.bits)))
     }
 
     /// Indexes of the values of `doc`.
@@ -354,22 +360,66 @@ impl NumberColumn {
         out.extend((range.start..end).map(|i| self.value(&entry, i)));
     }
 
-    /// Bulk read of the first values of `docs` (consecutive); only for single and full columns.
+    /// Replaces `out` with the values of `docs` (consecutive); only for single and full columns.
     pub fn range(&self, docs: Range<DocId>, out: &mut Vec<u64>) {
-        assert!(self.is_single() && self.is_full() && docs.end <= self.doc_count);
         out.clear();
+        self.range_map(docs, out, |v| v);
+    }
+
+    #[inline]
+    fn range_map<T: Copy>(&self, docs: Range<DocId>, out: &mut Vec<T>, map: impl Fn(u64) -> T) {
+        assert!(self.is_single() && self.is_full() && docs.end <= self.doc_count);
         out.reserve(docs.len());
         let mut doc = docs.start;
         while doc < docs.end {
             let block = doc / BLOCK;
             let end = docs.end.min((block + 1) * BLOCK);
             let entry = self.entry(block as usize);
+            let count = (end - doc) as usize;
             if entry.bits == 0 {
-                out.resize(out.len() + (end - doc) as usize, entry.min);
+                out.resize(out.len() + count, map(entry.min));
             } else {
-                out.extend((doc..end).map(|d| self.value(&entry, u64::from(d))));
+                let (min, unit, at) = (entry.min, entry.unit, entry.place(u64::from(doc)));
+                if unit == 1 {
+                    read_bits(&self.streams, at, entry.bits, count, out, |v| map(min.wrapping_add(v)));
+                } else {
+                    read_bits(&self.streams, at, entry.bits, count, out, |v| map(min.wrapping_add(unit.wrapping_mul(v))));
+                }
             }
             doc = end;
+        }
+    }
+
+    /// Replaces `out` with the values of `docs` (ascending, repeats possible); only for single and full columns.
+    pub fn gather(&self, docs: &[DocId], out: &mut Vec<u64>) {
+        out.clear();
+        self.gather_map(docs, out, |v| v);
+    }
+
+    #[inline]
+    fn gather_map<T: Copy>(&self, mut docs: &[DocId], out: &mut Vec<T>, map: impl Fn(u64) -> T) {
+        assert!(self.is_single() && self.is_full() && docs.last().is_none_or(|&d| d < self.doc_count));
+        out.reserve(docs.len());
+        while let Some(&first) = docs.first() {
+            let block = first / BLOCK;
+            let behind = (block + 1) * BLOCK;
+            let count = match docs.last() {
+                Some(&last) if last < behind => docs.len(),
+                _ => docs.partition_point(|&d| d < behind),
+            };
+            let (within, rest) = docs.split_at(count);
+            docs = rest;
+            let entry = self.entry(block as usize);
+            if entry.bits == 0 {
+                out.resize(out.len() + count, map(entry.min));
+            } else if entry.unit == 1 {
+                out.extend(within.iter().map(|&doc| {
+                    let at = entry.place(u64::from(doc));
+                    map(entry.min.wrapping_add(get_bits(&self.streams, at, entry.bits)))
+                }));
+            } else {
+                out.extend(within.iter().map(|&doc| map(self.value(&entry, u64::from(doc)))));
+            }
         }
     }
 
@@ -439,6 +489,20 @@ impl OrdinalColumn {
     pub fn first(&self, doc: DocId) -> Option<u32> {
         // Callers index arrays with ordinals, so damage must not make one too large.
         self.ordinals.first(doc).map(|o| o.min(u64::from(self.count) - 1) as u32)
+    }
+
+    /// Replaces `out` with the ordinals of `docs` (consecutive); only for single and full columns.
+    pub fn range(&self, docs: Range<DocId>, out: &mut Vec<u32>) {
+        let last = self.count.saturating_sub(1);
+        out.clear();
+        self.ordinals.range_map(docs, out, |o| (o as u32).min(last));
+    }
+
+    /// Replaces `out` with the ordinals of `docs` (ascending, repeats possible); only for single and full columns.
+    pub fn gather(&self, docs: &[DocId], out: &mut Vec<u32>) {
+        let last = self.count.saturating_sub(1);
+        out.clear();
+        self.ordinals.gather_map(docs, out, |o| (o as u32).min(last));
     }
 
     /// Replaces `out` with all ordinals of `doc`, ascending.

@@ -9,6 +9,9 @@
 /// Values in a packed block.
 pub const BLOCK_LEN: usize = 128;
 
+/// Widths up to this fit a window of eight bytes wherever they start in a byte.
+const WINDOW_BITS: u8 = 57;
+
 /// Bits needed for `value`: 0 for 0, 64 at most.
 #[inline]
 #[must_use]
@@ -173,6 +176,41 @@ pub fn get_bits(stream: &[u8], position: usize, bits: u8) -> u64 {
     low & (u64::MAX >> (64 - bits.min(64)))
 }
 
+/// Appends `map` of `count` values of a stream, the first at bit `position`; zeros beyond its end.
+#[inline]
+pub fn read_bits<T>(
+    stream: &[u8],
+    position: usize,
+    bits: u8,
+    count: usize,
+    out: &mut Vec<T>,
+    mut map: impl FnMut(u64) -> T,
+) {
+    out.reserve(count);
+    let mut at = position;
+    let mut left = count;
+    if (1..=WINDOW_BITS).contains(&bits) {
+        // Values whose window of eight bytes is inside the stream need no other look at its end.
+        let whole = match (stream.len().checked_sub(8)).map(|last| last * 8 + 7) {
+            Some(last) if at <= last => ((last - at) / bits as usize + 1).min(count),
+            _ => 0,
+        };
+        let mask = u64::MAX >> (64 - bits);
+        out.extend((0..whole).map(|i| {
+            let bit = at + i * bits as usize;
+            // SAFETY: `i < whole`, so that `bit <= last` and `bit / 8 + 8 <= stream.len()`.
+            let window = unsafe { stream.as_ptr().add(bit / 8).cast::<[u8; 8]>().read() };
+            map(u64::from_le_bytes(window) >> (bit % 8) & mask)
+        }));
+        at += whole * bits as usize;
+        left -= whole;
+    }
+    for _ in 0..left {
+        out.push(map(get_bits(stream, at, bits)));
+        at = at.wrapping_add(bits as usize);
+    }
+}
+
 #[cold]
 fn get_bits_at_end(stream: &[u8], byte: usize, shift: usize, bits: u8) -> u64 {
     let mut window = [0u8; 16];
@@ -230,6 +268,15 @@ mod tests {
                 prop_assert_eq!(get_bits(&out, i * bits as usize, bits), v);
             }
             let _ = get_bits(&out, usize::MAX / 2, bits);
+            for from in [0, values.len() / 3, values.len()] {
+                let mut read = vec![7];
+                read_bits(&out, from * bits as usize, bits, values.len() - from, &mut read, |v| v);
+                prop_assert_eq!(&read[1..], &values[from..]);
+            }
+            let mut beyond = vec![];
+            read_bits(&out, usize::MAX - 5, bits, 3, &mut beyond, |v| v);
+            read_bits(&out, out.len() * 8 + 3, bits, 3, &mut beyond, |v| v);
+            prop_assert_eq!(beyond, vec![0; 6]);
         }
     }
 

@@ -10,6 +10,7 @@
 //! let partials = aggs.finish(pace).await?;
 //! ```
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::budget::{Pool, Taken};
@@ -125,6 +126,24 @@ impl SegmentAggs<'_> {
         debug_assert!(scores.is_none_or(|s| s.len() == docs.len()));
         for node in self.collector.nodes.iter_mut().filter(|n| !n.is_global()) {
             node.collect(&self.leaf, docs, None, 1, scores)?;
+        }
+        self.collector.check_memory()
+    }
+
+    /// Adds consecutive live documents, as [`SegmentAggs::collect`] would in one batch; no aggregation may want scores.
+    ///
+    /// # Errors
+    /// As [`SegmentAggs::collect`].
+    pub fn collect_run(&mut self, docs: Range<DocId>) -> Result<()> {
+        debug_assert!(docs.len() <= BATCH);
+        let mut list = Vec::new();
+        for node in self.collector.nodes.iter_mut().filter(|n| !n.is_global()) {
+            if !node.collect_run(&self.leaf, docs.clone()) {
+                if list.is_empty() {
+                    list.extend(docs.clone());
+                }
+                node.collect(&self.leaf, &list, None, 1, None)?;
+            }
         }
         self.collector.check_memory()
     }

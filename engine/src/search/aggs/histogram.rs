@@ -1,5 +1,7 @@
 //! `histogram` and `date_histogram`: values to intervals.
 
+use std::ops::Range;
+
 use crate::error::{Error, Result};
 use crate::ids::DocId;
 use crate::mapping::number;
@@ -9,7 +11,7 @@ use crate::search::aggs::leaf::Leaf;
 use crate::search::aggs::metric::owner;
 use crate::search::aggs::resolve::{Resolved, Source, date_ms};
 use crate::search::aggs::rounding::{PreparedRounding, Rounding};
-use crate::search::aggs::values::Batch;
+use crate::search::aggs::values::{Batch, NumberKind};
 use crate::search::aggs::{AggContext, Bounds, DateHistogramRequest, HistogramRequest};
 use crate::seed::HashSeed;
 
@@ -40,6 +42,8 @@ pub(crate) struct HistogramNode {
     keys: Keys,
     /// Of this segment, while all documents go to owner 0 and keys are few: bucket number by key less `base`.
     slots: Vec<u32>,
+    /// With `slots`: documents by key less `base` that the table does not have yet.
+    pending: Vec<u32>,
     base: i64,
     raw: Batch<u64>,
     doubles: Vec<f64>,
@@ -115,6 +119,7 @@ impl HistogramNode {
             hard,
             keys,
             slots: Vec::new(),
+            pending: Vec::new(),
             base: 0,
             raw: Batch::default(),
             doubles: Vec::new(),
@@ -122,6 +127,7 @@ impl HistogramNode {
     }
 
     pub fn begin_segment(&mut self, leaf: &Leaf<'_>) {
+        self.end_segment();
         self.slots.clear();
         let Source::Numbers { field, kind, missing } = &self.values.source else { return };
         let Some((mut min, mut max)) = leaf.numbers(field).and_then(|c| c.bounds()).or(missing.map(|m| (m, m))) else {
@@ -140,9 +146,76 @@ impl HistogramNode {
                 if last.saturating_sub(first) < SLOTS_MAX {
                     self.base = first;
                     self.slots.resize((last - first) as usize + 1, NO_BUCKET);
+                    self.pending.resize(self.slots.len(), 0);
                 }
             }
             (None, Keys::Dates(_)) => unreachable!("dates have a rounding"),
+        }
+    }
+
+    /// Gives the table what only waits to be counted.
+    pub fn end_segment(&mut self) {
+        for (slot, docs) in self.pending.drain(..).enumerate() {
+            if docs > 0 {
+                let number = self.table.number(0, number::from_i64(self.base + slot as i64));
+                self.table.count(number, u64::from(docs));
+            }
+        }
+    }
+
+    /// Consecutive documents to owner 0; whether each has exactly one value.
+    pub fn collect_run(&mut self, leaf: &Leaf<'_>, docs: Range<DocId>) -> bool {
+        let Source::Numbers { field, kind, .. } = &self.values.source else { return false };
+        let kind = *kind;
+        let column = leaf.numbers(field);
+        let Some((min, max)) = column.and_then(|c| c.run_bounds(&docs)) else { return false };
+        let (first, last) = (self.key_of(kind, min), self.key_of(kind, max));
+        if first == last {
+            // Keys do not fall where values rise: all have this one.
+            if self.is_inside(first) {
+                let number = self.table.number(0, number::from_i64(first));
+                self.table.count(number, docs.len() as u64);
+            }
+            return true;
+        }
+        if !self.counts_slots() || !self.raw.read_run(column, docs) {
+            return false;
+        }
+        self.count_slots(kind);
+        true
+    }
+
+    #[inline]
+    fn key_of(&self, kind: NumberKind, raw: u64) -> i64 {
+        match &self.keys {
+            Keys::Intervals { interval, offset } => interval_of(kind.to_f64(raw), *interval, *offset),
+            Keys::Dates(rounding) => rounding.round(kind.to_i64(raw)),
+        }
+    }
+
+    /// Whether hard bounds let a bucket be.
+    fn is_inside(&self, key: i64) -> bool {
+        let value = match &self.keys {
+            Keys::Intervals { interval, offset } => key as f64 * interval + offset,
+            Keys::Dates(_) => key as f64,
+        };
+        self.hard.is_none_or(|(min, max)| value >= min && value <= max)
+    }
+
+    /// Whether counting single values of owner 0 is a matter of arithmetic.
+    fn counts_slots(&self) -> bool {
+        !self.pending.is_empty() && self.hard.is_none() && matches!(self.keys, Keys::Intervals { .. })
+    }
+
+    /// Counts the values read, one a document.
+    fn count_slots(&mut self, kind: NumberKind) {
+        let Keys::Intervals { interval, offset } = self.keys else { unreachable!("counts_slots was asked") };
+        kind.to_f64s(&self.raw.values, &mut self.doubles);
+        self.doubles.iter_mut().for_each(|v| *v = interval_number(*v, interval, offset));
+        for &v in &self.doubles {
+            if let Some(docs) = self.pending.get_mut((v as i64).wrapping_sub(self.base) as usize) {
+                *docs += 1;
+            }
         }
     }
 
@@ -157,6 +230,10 @@ impl HistogramNode {
         let Source::Numbers { field, kind, missing } = &self.values.source else { return };
         let kind = *kind;
         self.raw.read(leaf.numbers(field), docs, *missing);
+        if owners.is_none() && emit.is_none() && self.raw.at.is_empty() && self.counts_slots() {
+            self.count_slots(kind);
+            return;
+        }
         if matches!(self.keys, Keys::Intervals { .. }) {
             kind.to_f64s(&self.raw.values, &mut self.doubles);
         }
@@ -209,7 +286,9 @@ impl HistogramNode {
     }
 
     pub fn bytes(&self) -> usize {
-        self.table.bytes() + self.slots.capacity() * 4 + self.raw.bytes() + self.doubles.capacity() * 8
+        self.table.bytes()
+            + (self.slots.capacity() + self.pending.capacity()) * 4
+            + self.raw.bytes() + self.doubles.capacity() * 8
     }
 }
 
@@ -233,5 +312,10 @@ fn check_hard(hard: Option<(Option<f64>, Option<f64>)>, extended: Option<(Option
 /// Number of the interval that a value falls into.
 #[inline]
 pub(crate) fn interval_of(value: f64, interval: f64, offset: f64) -> i64 {
-    ((value - offset) / interval).floor() as i64
+    interval_number(value, interval, offset) as i64
+}
+
+#[inline]
+fn interval_number(value: f64, interval: f64, offset: f64) -> f64 {
+    ((value - offset) / interval).floor()
 }

@@ -1,5 +1,7 @@
 //! Metrics: columns of running sums, one row a bucket.
 
+use std::ops::Range;
+
 use crate::error::Result;
 use crate::ids::DocId;
 use crate::pace::Pace;
@@ -97,6 +99,26 @@ impl StatsNode {
         }
     }
 
+    /// Consecutive documents to bucket 0; whether each has exactly one value.
+    pub fn collect_run(&mut self, leaf: &Leaf<'_>, docs: Range<DocId>) -> bool {
+        let Source::Numbers { field, kind, .. } = &self.values.source else { return false };
+        let kind = *kind;
+        let column = leaf.numbers(field);
+        if !(self.wants.sum || self.wants.squares || self.wants.min || self.wants.max)
+            && column.is_some_and(|c| c.run_bounds(&docs).is_some())
+        {
+            self.grow(1);
+            self.counts[0] += docs.len() as u64;
+            return true;
+        }
+        if !self.raw.read_run(column, docs) {
+            return false;
+        }
+        self.grow(1);
+        self.add_all(kind);
+        true
+    }
+
     /// All values to bucket 0.
     fn add_all(&mut self, kind: NumberKind) {
         self.counts[0] += self.raw.values.len() as u64;
@@ -119,10 +141,10 @@ impl StatsNode {
             add_lanes(&mut self.squares[0], &self.doubles, |v| v * v);
         }
         if wants.min {
-            self.mins[0] = self.doubles.iter().fold(self.mins[0], |m, &v| m.min(v));
+            self.mins[0] = extreme(self.mins[0], &self.doubles, |v, best| v < best);
         }
         if wants.max {
-            self.maxs[0] = self.doubles.iter().fold(self.maxs[0], |m, &v| m.max(v));
+            self.maxs[0] = extreme(self.maxs[0], &self.doubles, |v, best| v > best);
         }
     }
 
@@ -173,19 +195,37 @@ pub(crate) fn owner(owners: Option<&[u32]>, position: usize) -> usize {
     owners.map_or(0, |o| o[position] as usize)
 }
 
+/// Values side by side: as many as two registers hold.
+const LANES: usize = 8;
+
 /// A compensated sum waits for each addition before the next; eight side by side do not.
 fn add_lanes(sum: &mut CompensatedSum, values: &[f64], map: impl Fn(f64) -> f64) {
-    let mut lanes = [CompensatedSum::default(); 8];
-    let mut chunks = values.chunks_exact(8);
-    for chunk in &mut chunks {
-        for (lane, &value) in lanes.iter_mut().zip(chunk) {
-            lane.add(map(value));
+    let mut sums = [0.0f64; LANES];
+    let mut errors = [0.0f64; LANES];
+    let (chunks, rest) = values.as_chunks::<LANES>();
+    for chunk in chunks {
+        for lane in 0..LANES {
+            (sums[lane], errors[lane]) = CompensatedSum::step(sums[lane], errors[lane], map(chunk[lane]));
         }
     }
-    for &value in chunks.remainder() {
+    for &value in rest {
         sum.add(map(value));
     }
-    lanes.into_iter().for_each(|lane| sum.merge(lane));
+    for lane in 0..LANES {
+        sum.merge(CompensatedSum::from_parts(sums[lane], errors[lane]));
+    }
+}
+
+/// The best of `first` and the values.
+fn extreme(first: f64, values: &[f64], better: impl Fn(f64, f64) -> bool) -> f64 {
+    let mut lanes = [first; LANES];
+    let (chunks, rest) = values.as_chunks::<LANES>();
+    for chunk in chunks {
+        for lane in 0..LANES {
+            lanes[lane] = if better(chunk[lane], lanes[lane]) { chunk[lane] } else { lanes[lane] };
+        }
+    }
+    lanes.iter().chain(rest).fold(first, |best, &v| if better(v, best) { v } else { best })
 }
 
 /// `weighted_avg`: one weight a document, several values possible.

@@ -6,6 +6,7 @@
 
 use std::cmp::Ordering;
 use std::future::Future;
+use std::ops::Range;
 use std::pin::Pin;
 
 use crate::error::{Error, Result};
@@ -212,6 +213,19 @@ impl Node {
         self.subs.iter_mut().for_each(|s| s.begin_segment(leaf));
     }
 
+    /// Adds consecutive documents, all to owner 0, if that is cheaper than one by one; whether it was.
+    pub fn collect_run(&mut self, leaf: &Leaf<'_>, docs: Range<DocId>) -> bool {
+        if !self.subs.is_empty() {
+            return false;
+        }
+        match &mut self.body {
+            Body::Stats(n) => n.collect_run(leaf, docs),
+            Body::Terms(n) => n.collect_run(leaf, docs),
+            Body::Histogram(n) => n.collect_run(leaf, docs),
+            _ => false,
+        }
+    }
+
     pub fn collect(
         &mut self,
         leaf: &Leaf<'_>,
@@ -290,6 +304,7 @@ impl Node {
             match &mut self.body {
                 Body::Distinct(n) => n.end_segment(leaf, pace).await?,
                 Body::Terms(n) => n.end_segment(leaf, pace).await?,
+                Body::Histogram(n) => n.end_segment(),
                 _ => {}
             }
             for sub in &mut self.subs {

@@ -85,10 +85,19 @@ impl CompensatedSum {
     /// Adds a value.
     #[inline]
     pub fn add(&mut self, value: f64) {
-        let sum = self.sum + value;
-        let error = if self.sum.abs() >= value.abs() { (self.sum - sum) + value } else { (value - sum) + self.sum };
-        self.sum = sum;
-        self.error += error;
+        (self.sum, self.error) = CompensatedSum::step(self.sum, self.error, value);
+    }
+
+    /// Sum and error after one more value: no branch, so that many sums can go side by side.
+    #[inline(always)]
+    pub(crate) fn step(before: f64, error: f64, value: f64) -> (f64, f64) {
+        let sum = before + value;
+        let (large, small) = if before.abs() >= value.abs() { (before, value) } else { (value, before) };
+        (sum, error + ((large - sum) + small))
+    }
+
+    pub(crate) fn from_parts(sum: f64, error: f64) -> CompensatedSum {
+        CompensatedSum { sum, error }
     }
 
     /// Adds another sum.

@@ -2,6 +2,7 @@
 
 use std::cmp::Ordering;
 use std::collections::HashSet;
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
@@ -323,9 +324,7 @@ impl TermsNode {
                 ordinals.read(leaf.ordinals(&field), docs, missing.map(|_| absent));
                 if owners.is_none() && emit.is_none() {
                     self.dense.resize(self.term_of.len(), 0);
-                    for &ordinal in &ordinals.values {
-                        self.dense[ordinal as usize] += 1;
-                    }
+                    count_dense(&mut self.dense, &ordinals.values);
                 } else {
                     for i in 0..ordinals.values.len() {
                         let term = self.term_number(leaf, ordinals.values[i]);
@@ -368,6 +367,22 @@ impl TermsNode {
                 }
             }
         }
+    }
+
+    /// Consecutive documents to owner 0; whether each has exactly one term.
+    pub fn collect_run(&mut self, leaf: &Leaf<'_>, docs: Range<DocId>) -> bool {
+        let Source::Terms { field, .. } = &self.values.source else { return false };
+        let Some(column) = leaf.ordinals(field) else { return false };
+        self.dense.resize(self.term_of.len(), 0);
+        if let Some(ordinal) = column.run_constant(&docs) {
+            self.dense[ordinal as usize] += docs.len() as u32;
+            return true;
+        }
+        if !self.ordinals.read_run(Some(column), docs) {
+            return false;
+        }
+        count_dense(&mut self.dense, &self.ordinals.values);
+        true
     }
 
     /// Moves this segment's dense counts into the table, and finds the terms that no document had.
@@ -470,6 +485,18 @@ impl TermsNode {
             + self.raw.bytes()
             + self.ordinals.bytes()
     }
+}
+
+fn count_dense(counts: &mut [u32], ordinals: &[u32]) {
+    // Neighbours are often equal: two increments of one number wait for each other, one by two does not.
+    let (pairs, rest) = ordinals.as_chunks::<2>();
+    for &[a, b] in pairs {
+        counts[a as usize] += 1 + u32::from(a == b);
+        if a != b {
+            counts[b as usize] += 1;
+        }
+    }
+    rest.iter().for_each(|&o| counts[o as usize] += 1);
 }
 
 #[cfg(test)]

@@ -50,6 +50,11 @@ impl ReadNumbers for PlainNumbers {
         out.clear();
         out.extend(self.docs[docs.start as usize..docs.end as usize].iter().map(|d| d[0]));
     }
+    fn gather(&self, docs: &[DocId], out: &mut Vec<u64>) {
+        assert!(self.is_single() && self.is_full());
+        out.clear();
+        out.extend(docs.iter().map(|&d| self.docs[d as usize][0]));
+    }
 }
 
 /// An ordinal column without a segment.
@@ -75,6 +80,17 @@ impl PlainOrdinals {
 }
 
 impl ReadOrdinals for PlainOrdinals {
+    fn is_full(&self) -> bool {
+        self.docs.iter().all(|d| !d.is_empty())
+    }
+    fn range(&self, docs: std::ops::Range<DocId>, out: &mut Vec<u32>) {
+        self.gather(&docs.collect::<Vec<_>>(), out);
+    }
+    fn gather(&self, docs: &[DocId], out: &mut Vec<u32>) {
+        assert!(self.is_single() && self.is_full());
+        out.clear();
+        out.extend(docs.iter().map(|&d| self.docs[d as usize][0]));
+    }
     fn is_single(&self) -> bool {
         self.docs.iter().all(|d| d.len() <= 1)
     }

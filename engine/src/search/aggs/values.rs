@@ -1,5 +1,7 @@
 //! Values of a batch of documents, read from columns in bulk.
 
+use std::ops::Range;
+
 use serde::{Deserialize, Serialize};
 
 use crate::ids::DocId;
@@ -136,7 +138,8 @@ pub(crate) trait ReadNumbers {
     fn is_full(&self) -> bool;
     fn first(&self, doc: DocId) -> Option<u64>;
     fn values(&self, doc: DocId, out: &mut Vec<u64>);
-    fn range(&self, docs: std::ops::Range<DocId>, out: &mut Vec<u64>);
+    fn range(&self, docs: Range<DocId>, out: &mut Vec<u64>);
+    fn gather(&self, docs: &[DocId], out: &mut Vec<u64>);
 }
 
 impl ReadNumbers for NumberColumn {
@@ -152,14 +155,20 @@ impl ReadNumbers for NumberColumn {
     fn values(&self, doc: DocId, out: &mut Vec<u64>) {
         self.values(doc, out);
     }
-    fn range(&self, docs: std::ops::Range<DocId>, out: &mut Vec<u64>) {
+    fn range(&self, docs: Range<DocId>, out: &mut Vec<u64>) {
         self.range(docs, out);
+    }
+    fn gather(&self, docs: &[DocId], out: &mut Vec<u64>) {
+        self.gather(docs, out);
     }
 }
 
 /// What an ordinal column can do.
 pub(crate) trait ReadOrdinals {
     fn is_single(&self) -> bool;
+    fn is_full(&self) -> bool;
+    fn range(&self, docs: Range<DocId>, out: &mut Vec<u32>);
+    fn gather(&self, docs: &[DocId], out: &mut Vec<u32>);
     fn first(&self, doc: DocId) -> Option<u32>;
     fn values(&self, doc: DocId, out: &mut Vec<u32>);
     fn first_from(&self, term: &[u8]) -> u32;
@@ -168,6 +177,15 @@ pub(crate) trait ReadOrdinals {
 impl ReadOrdinals for OrdinalColumn {
     fn is_single(&self) -> bool {
         self.is_single()
+    }
+    fn is_full(&self) -> bool {
+        self.is_full()
+    }
+    fn range(&self, docs: Range<DocId>, out: &mut Vec<u32>) {
+        self.range(docs, out);
+    }
+    fn gather(&self, docs: &[DocId], out: &mut Vec<u32>) {
+        self.gather(docs, out);
     }
     fn first(&self, doc: DocId) -> Option<u32> {
         self.first(doc)
@@ -251,15 +269,10 @@ impl Batch<u64> {
         self.clear();
         let (Some(&first), Some(&last)) = (docs.first(), docs.last()) else { return };
         if column.is_single() && column.is_full() {
-            let span = (last - first) as usize + 1;
-            if span == docs.len() && strictly_ascending(docs) {
+            if (last - first) as usize + 1 == docs.len() && strictly_ascending(docs) {
                 column.range(first..last + 1, &mut self.values);
-            } else if span <= docs.len() * 4 {
-                // Reading a few documents too many in bulk is cheaper than picking.
-                column.range(first..last + 1, &mut self.scratch);
-                self.values.extend(docs.iter().map(|&doc| self.scratch[(doc - first) as usize]));
             } else {
-                self.values.extend(docs.iter().map(|&doc| column.first(doc).expect("full column")));
+                column.gather(docs, &mut self.values);
             }
         } else if column.is_single() {
             for (at, &doc) in docs.iter().enumerate() {
@@ -306,7 +319,14 @@ impl Batch<u32> {
 
     fn read_from<C: ReadOrdinals>(&mut self, column: &C, docs: &[DocId], missing: Option<u32>) {
         self.clear();
-        if column.is_single() {
+        let (Some(&first), Some(&last)) = (docs.first(), docs.last()) else { return };
+        if column.is_single() && column.is_full() {
+            if (last - first) as usize + 1 == docs.len() && strictly_ascending(docs) {
+                column.range(first..last + 1, &mut self.values);
+            } else {
+                column.gather(docs, &mut self.values);
+            }
+        } else if column.is_single() {
             for (at, &doc) in docs.iter().enumerate() {
                 if let Some(value) = column.first(doc).or(missing) {
                     self.push(at, value);
@@ -330,7 +350,65 @@ impl Batch<u32> {
     }
 }
 
+impl Batch<u64> {
+    /// Reads consecutive documents, if each of them has exactly one value; whether that is so.
+    pub fn read_run(&mut self, column: Option<Numbers<'_>>, docs: Range<DocId>) -> bool {
+        fn read<C: ReadNumbers>(batch: &mut Batch<u64>, column: &C, docs: Range<DocId>) -> bool {
+            let plain = column.is_single() && column.is_full();
+            if plain {
+                batch.at.clear();
+                column.range(docs, &mut batch.values);
+            }
+            plain
+        }
+        match column {
+            Some(Numbers::Column(c)) => read(self, c, docs),
+            #[cfg(test)]
+            Some(Numbers::Plain(c)) => read(self, c, docs),
+            None => false,
+        }
+    }
+}
+
+impl Batch<u32> {
+    /// As for numbers.
+    pub fn read_run(&mut self, column: Option<Ordinals<'_>>, docs: Range<DocId>) -> bool {
+        fn read<C: ReadOrdinals>(batch: &mut Batch<u32>, column: &C, docs: Range<DocId>) -> bool {
+            let plain = column.is_single() && column.is_full();
+            if plain {
+                batch.at.clear();
+                column.range(docs, &mut batch.values);
+            }
+            plain
+        }
+        match column {
+            Some(Ordinals::Column(c)) => read(self, c, docs),
+            #[cfg(test)]
+            Some(Ordinals::Plain(c)) => read(self, c, docs),
+            None => false,
+        }
+    }
+}
+
 impl Numbers<'_> {
+    /// Bounds on the values of consecutive documents, if each has exactly one and bounds cost nothing.
+    pub fn run_bounds(self, docs: &Range<DocId>) -> Option<(u64, u64)> {
+        match self {
+            Numbers::Column(c) if c.is_single() && c.is_full() => {
+                let (block, min, max) = c.block_bounds(docs.start);
+                (block.end >= docs.end).then_some((min, max))
+            }
+            Numbers::Column(_) => None,
+            #[cfg(test)]
+            Numbers::Plain(c) if c.is_single() && c.is_full() => {
+                let values = || c.docs[docs.start as usize..docs.end as usize].iter().flatten().copied();
+                Some((values().min()?, values().max()?))
+            }
+            #[cfg(test)]
+            Numbers::Plain(_) => None,
+        }
+    }
+
     pub fn bounds(self) -> Option<(u64, u64)> {
         match self {
             Numbers::Column(c) => c.bounds(),
@@ -341,6 +419,19 @@ impl Numbers<'_> {
 }
 
 impl Ordinals<'_> {
+    /// The one ordinal that each of these consecutive documents has, if that costs nothing to know.
+    pub fn run_constant(self, docs: &Range<DocId>) -> Option<u32> {
+        match self {
+            Ordinals::Column(c) if c.is_single() && c.is_full() => {
+                let (block, min, max) = c.numbers().block_bounds(docs.start);
+                (min == max && block.end >= docs.end).then_some(min.min(u64::from(c.ordinal_count()) - 1) as u32)
+            }
+            Ordinals::Column(_) => None,
+            #[cfg(test)]
+            Ordinals::Plain(_) => None,
+        }
+    }
+
     pub fn ordinal_count(self) -> u32 {
         match self {
             Ordinals::Column(c) => c.ordinal_count(),
