@@ -211,16 +211,18 @@ impl<'s, 'a> ByKeys<'s, 'a> {
             self.rank_waiting();
         }
         let run = &mut self.waiting.run;
-        *run = if run.is_empty() { docs } else { run.start..docs.end };
+        *run = if run.start < run.end { run.start..docs.end } else { docs };
     }
 
     /// Ranks what waits.
     pub(crate) fn rank_waiting(&mut self) {
         let Waiting { run, list } = std::mem::take(&mut self.waiting);
         if !list.is_empty() {
-            self.split(0..list.len() as u32, |i| list[i as usize], |from, end| {
-                from + list[from as usize..].partition_point(|&d| d < end) as u32
-            });
+            self.split(
+                0..list.len() as u32,
+                |i| list[i as usize],
+                |from, end| from + list[from as usize..].partition_point(|&d| d < end) as u32,
+            );
             self.rank_blocks(|hits| Docs::List(&list[hits.start as usize..hits.end as usize]));
         }
         if !run.is_empty() {
@@ -614,5 +616,243 @@ impl Sink for FullSink<'_, '_> {
             self.add_live(&alive);
         }
         self.alive = alive;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::{Value as Json, json};
+
+    use crate::query::{Bound, Query, QueryKind, Value};
+    use crate::search::aggs::{AggKind, AggPartial, AggRequest, HistogramRequest, Metric, TermsRequest, ValuesSource};
+    use crate::search::tests::{Shard, request};
+    use crate::search::{Missing, SearchRequest, SortBy, SortKey, TrackTotalHits};
+
+    #[derive(Clone, Debug)]
+    struct Doc {
+        segment: u32,
+        doc: u32,
+        n: i64,
+        m: Vec<i64>,
+        k: String,
+        word: bool,
+        live: bool,
+    }
+
+    fn world(seed: u64, sizes: &[usize], shape: u8, delete: bool) -> (Shard, Vec<Doc>) {
+        let mut state = seed | 1;
+        let mut roll = |sides: u64| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            (state >> 11) % sides
+        };
+        let (mut docs, mut deleted, mut json) = (Vec::new(), Vec::new(), Vec::new());
+        let mut clock = 0;
+        for (segment, &size) in sizes.iter().enumerate() {
+            let mut lines: Vec<Json> = Vec::new();
+            for doc in 0..size as u32 {
+                clock += 1;
+                let n = match shape {
+                    0 => clock + roll(5) as i64,
+                    1 => -clock + roll(5) as i64,
+                    2 => roll(100_000) as i64,
+                    _ => 7 + i64::from(clock % 2000 == 0),
+                };
+                let m = (0..roll(3)).map(|_| roll(50) as i64).collect();
+                let k = format!("k{}", if shape == 3 { clock as u64 / 900 } else { roll(30) });
+                let doc =
+                    Doc { segment: segment as u32, doc, n, m, k, word: roll(3) == 0, live: !(delete && roll(9) == 0) };
+                if !doc.live {
+                    deleted.push((segment, doc.doc));
+                }
+                lines.push(json!({"n": doc.n, "m": doc.m, "k": doc.k, "t": if doc.word { "a b" } else { "b" }}));
+                docs.push(doc);
+            }
+            json.push(lines);
+        }
+        let mapping = json!({"properties": {
+            "t": {"type": "text"}, "k": {"type": "keyword"}, "n": {"type": "long"}, "m": {"type": "long"}
+        }});
+        (Shard::new(&mapping, &json, &deleted), docs)
+    }
+
+    fn key(field: &str, descending: bool) -> SortKey {
+        let by = SortBy::Field {
+            field: field.to_owned(),
+            mode: None,
+            missing: Missing::Last,
+            unmapped_type: None,
+            format: None,
+        };
+        SortKey { by, descending }
+    }
+
+    /// What a key makes of a document: less is better.
+    fn rank(doc: &Doc, field: &str, descending: bool) -> (bool, i64, String) {
+        let number = |n: i64| if descending { -n } else { n };
+        match field {
+            "n" => (false, number(doc.n), String::new()),
+            "m" => {
+                let best = if descending { doc.m.iter().max() } else { doc.m.iter().min() };
+                (best.is_none(), best.map_or(0, |&n| number(n)), String::new())
+            }
+            _ => {
+                let flipped: String = doc.k.bytes().map(|b| char::from(if descending { 127 - b } else { b })).collect();
+                // A shorter string is before a longer one, falling: behind.
+                let end = if descending { "\u{7f}" } else { "" };
+                (false, 0, flipped + end)
+            }
+        }
+    }
+
+    fn queries() -> Vec<(Query, fn(&Doc) -> bool)> {
+        let term = |word: &str| {
+            let value = Value::String(word.to_owned());
+            Query::from(QueryKind::Term { field: "t".to_owned(), value, case_insensitive: false })
+        };
+        let range = QueryKind::Range {
+            field: "n".to_owned(),
+            lower: Some(Bound { value: Value::Int(8), inclusive: true }),
+            upper: Some(Bound { value: Value::Int(60_000), inclusive: true }),
+            format: None,
+            time_zone: None,
+        };
+        let range = QueryKind::Bool {
+            must: Vec::new(),
+            filter: vec![range.into()],
+            should: Vec::new(),
+            must_not: Vec::new(),
+            minimum_should_match: None,
+        };
+        vec![
+            (Query::from(QueryKind::MatchAll), |_| true),
+            (term("a"), |d| d.word),
+            (term("b"), |_| true),
+            (range.into(), |d| (8..=60_000).contains(&d.n)),
+        ]
+    }
+
+    fn top_of(
+        shard: &Shard,
+        docs: &[Doc],
+        keys: &[(&str, bool)],
+        matches: fn(&Doc) -> bool,
+        mut request: SearchRequest,
+    ) {
+        let mut expected: Vec<&Doc> = docs.iter().filter(|d| d.live && matches(d)).collect();
+        let total = expected.len() as u64;
+        expected.sort_by_key(|d| {
+            let ranks: Vec<_> = keys.iter().map(|&(field, descending)| rank(d, field, descending)).collect();
+            (ranks, d.segment, d.doc)
+        });
+        request.sort = keys.iter().map(|&(field, descending)| key(field, descending)).collect();
+        let found = shard.search(&request).unwrap();
+        let places: Vec<(u32, u32)> = found.hits.iter().map(|h| (h.doc.segment, h.doc.doc)).collect();
+        let wanted: Vec<(u32, u32)> = expected.iter().take(request.top).map(|d| (d.segment, d.doc)).collect();
+        assert_eq!(places, wanted, "{keys:?}");
+        if request.track_total_hits == TrackTotalHits::All {
+            assert_eq!(found.total, total);
+        }
+        // The page behind the first: of equal keys nothing is given twice.
+        let Some(last) = found.hits.last() else { return };
+        let after = last.sort.clone();
+        let of = |d: &Doc| keys.iter().map(|&(field, descending)| rank(d, field, descending)).collect::<Vec<_>>();
+        let end = of(expected[wanted.len() - 1]);
+        let next: Vec<(u32, u32)> =
+            expected.iter().filter(|d| of(d) > end).take(request.top).map(|d| (d.segment, d.doc)).collect();
+        request.search_after = Some(after);
+        let found = shard.search(&request).unwrap();
+        let places: Vec<(u32, u32)> = found.hits.iter().map(|h| (h.doc.segment, h.doc.doc)).collect();
+        assert_eq!(places, next, "{keys:?} after");
+    }
+
+    fn aggs_of(shard: &Shard, docs: &[Doc], matches: fn(&Doc) -> bool, mut request: SearchRequest) {
+        let agg = |name: &str, kind| AggRequest { name: name.to_owned(), kind, subs: Vec::new(), meta: None };
+        let histogram = HistogramRequest {
+            source: ValuesSource::field("n"),
+            interval: 250.0,
+            offset: 3.0,
+            min_doc_count: 1,
+            extended_bounds: None,
+            hard_bounds: None,
+            order: Vec::new(),
+            keyed: false,
+        };
+        request.aggs = vec![
+            agg(
+                "t",
+                AggKind::Terms(TermsRequest {
+                    size: 5,
+                    shard_size: Some(7),
+                    ..TermsRequest::new(ValuesSource::field("k"))
+                }),
+            ),
+            agg("s", AggKind::Metric { metric: Metric::Stats, source: ValuesSource::field("n") }),
+            agg("m", AggKind::Metric { metric: Metric::Stats, source: ValuesSource::field("m") }),
+            agg("h", AggKind::Histogram(histogram)),
+        ];
+        let found = shard.search(&request).unwrap();
+        let hits: Vec<&Doc> = docs.iter().filter(|d| d.live && matches(d)).collect();
+        let mut counts = std::collections::BTreeMap::<&str, u64>::new();
+        hits.iter().for_each(|d| *counts.entry(&d.k).or_default() += 1);
+        let mut best: Vec<(&str, u64)> = counts.into_iter().collect();
+        best.sort_by_key(|&(k, n)| (std::cmp::Reverse(n), k.to_owned()));
+        best.truncate(7);
+        let other = hits.len() as u64 - best.iter().map(|b| b.1).sum::<u64>();
+        best.sort_unstable();
+        let AggPartial::Terms(terms) = &found.aggs[0] else { panic!("terms") };
+        let got: Vec<(String, u64)> = terms
+            .buckets
+            .iter()
+            .map(|b| (serde_json::to_value(&b.key).unwrap()["String"].as_str().unwrap().to_owned(), b.doc_count))
+            .collect();
+        assert_eq!(got, best.iter().map(|&(k, n)| (k.to_owned(), n)).collect::<Vec<_>>());
+        assert_eq!(terms.other_doc_count, other);
+        for (i, values) in
+            [(1, hits.iter().map(|d| d.n).collect::<Vec<i64>>()), (2, hits.iter().flat_map(|d| d.m.clone()).collect())]
+        {
+            let AggPartial::Stats(stats) = &found.aggs[i] else { panic!("stats") };
+            assert_eq!(stats.count, values.len() as u64);
+            assert_eq!(stats.sum.value(), values.iter().sum::<i64>() as f64);
+            assert_eq!(stats.min, values.iter().min().map(|&v| v as f64));
+            assert_eq!(stats.max, values.iter().max().map(|&v| v as f64));
+        }
+        let mut counts = std::collections::BTreeMap::<i64, u64>::new();
+        hits.iter().for_each(|d| *counts.entry((d.n - 3).div_euclid(250)).or_default() += 1);
+        let AggPartial::Histogram(histogram) = &found.aggs[3] else { panic!("histogram") };
+        let got: Vec<(i64, u64)> = histogram.buckets.iter().map(|b| (b.0, b.1.doc_count)).collect();
+        assert_eq!(got, counts.into_iter().collect::<Vec<_>>());
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(12))]
+
+        #[test]
+        fn hits_in_bulk_are_those_of_a_scan(seed: u64, sizes in prop::collection::vec(1usize..2600, 1..4), shape in 0u8..4,
+                                            delete: bool, track: bool, top in 0usize..12) {
+            let (shard, docs) = world(seed, &sizes, shape, delete);
+            for (query, matches) in queries() {
+                let mut request = request(query, top);
+                request.track_total_hits = if track { TrackTotalHits::All } else { TrackTotalHits::None };
+                for keys in [
+                    &[("n", true)][..], &[("n", false)], &[("k", true)], &[("k", false)], &[("m", true)], &[("m", false)],
+                    &[("k", false), ("n", true)], &[("n", true), ("m", false)],
+                ] {
+                    top_of(&shard, &docs, keys, matches, request.clone());
+                }
+                aggs_of(&shard, &docs, matches, request.clone());
+                let filtered = |d: &Doc| d.word;
+                if let (true, (filter, _)) = (track, queries().swap_remove(1)) {
+                    let mut request = request.clone();
+                    request.post_filter = Some(filter);
+                    request.sort = vec![key("n", true)];
+                    let total = docs.iter().filter(|d| d.live && matches(d) && filtered(d)).count() as u64;
+                    prop_assert_eq!(shard.search(&request).unwrap().total, total);
+                    aggs_of(&shard, &docs, matches, request);
+                }
+            }
+        }
     }
 }

@@ -273,10 +273,12 @@ impl Run<'_> {
             let live = Run::live(view);
             if self.scores {
                 let mut sink = ScoreSink { count: &mut self.seen.count, top, live, segment: ordinal as u32 };
-                self.timed_out |= drive(|until, sink| plan.run(until, true, sink), &mut sink, view.reader.doc_count(), pace).await;
+                self.timed_out |=
+                    drive(|until, sink| plan.run(until, true, sink), &mut sink, view.reader.doc_count(), pace).await;
             } else {
                 let mut sink = CountSink { count: &mut self.seen.count, live };
-                self.timed_out |= drive(|until, sink| plan.run(until, false, sink), &mut sink, view.reader.doc_count(), pace).await;
+                self.timed_out |=
+                    drive(|until, sink| plan.run(until, false, sink), &mut sink, view.reader.doc_count(), pace).await;
             }
         }
         Ok(())
@@ -319,11 +321,8 @@ impl Run<'_> {
                 leaf::evaluate(&self.compiled.weight, self.compiled.slots, ordinal, view, pace).await?
             };
             let segment = Segment { ordinal, reader: &view.reader, leaves: &leaves };
-            let mut feed = if skip {
-                Feed::Plan(Plan::Done)
-            } else {
-                Feed::new(&segment, &self.compiled.weight, self.scores)
-            };
+            let mut feed =
+                if skip { Feed::Plan(Plan::Done) } else { Feed::new(&segment, &self.compiled.weight, self.scores) };
             let post_filter = match &self.post_filter {
                 Some(filter) => Some(filter.for_ordinal(ordinal, pace).await?),
                 None => None,
@@ -347,13 +346,8 @@ impl Run<'_> {
                 alive: Vec::new(),
                 kept: Vec::new(),
             };
-            let timed_out = drive(
-                |until, sink| feed.run(until, self.scores, sink),
-                &mut sink,
-                view.reader.doc_count(),
-                pace,
-            )
-            .await;
+            let timed_out =
+                drive(|until, sink| feed.run(until, self.scores, sink), &mut sink, view.reader.doc_count(), pace).await;
             sink.finish();
             if let Some(error) = sink.seen.error.take() {
                 return Err(error);

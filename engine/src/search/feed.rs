@@ -13,11 +13,18 @@ use crate::search::weight::Weight;
 /// How a segment's matches are found.
 pub(crate) enum Feed<'a> {
     /// All documents from `next` on, with one score.
-    All { next: DocId, doc_count: u32, score: f32 },
+    All {
+        next: DocId,
+        doc_count: u32,
+        score: f32,
+    },
     /// Postings, without scores.
     Term(TermCursor<'a>),
     /// A bitmap from `next` (a multiple of 64) on, without scores.
-    Set { set: &'a DocSet, next: DocId },
+    Set {
+        set: &'a DocSet,
+        next: DocId,
+    },
     /// A sorted list, without scores.
     List(&'a [DocId]),
     Plan(Plan<'a>),

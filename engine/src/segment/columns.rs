@@ -383,7 +383,9 @@ impl NumberColumn {
                 if unit == 1 {
                     read_bits(&self.streams, at, entry.bits, count, out, |v| map(min.wrapping_add(v)));
                 } else {
-                    read_bits(&self.streams, at, entry.bits, count, out, |v| map(min.wrapping_add(unit.wrapping_mul(v))));
+                    read_bits(&self.streams, at, entry.bits, count, out, |v| {
+                        map(min.wrapping_add(unit.wrapping_mul(v)))
+                    });
                 }
             }
             doc = end;

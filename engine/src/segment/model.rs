@@ -399,6 +399,12 @@ fn check_numbers(reader: &SegmentReader, docs: &[ModelDoc], number: usize, spec:
         if column.is_single() && column.is_full() {
             column.range(0..docs.len() as u32, &mut values);
             assert_eq!(values, all);
+            let some: Vec<u32> = (0..docs.len() as u32).filter(|_| r.below(3) == 0).collect();
+            column.gather(&some, &mut values);
+            assert_eq!(values, some.iter().map(|&d| all[d as usize]).collect::<Vec<_>>());
+            let (a, b) = (r.below(docs.len() as u64 + 1) as usize, r.below(docs.len() as u64 + 1) as usize);
+            column.range(a.min(b) as u32..a.max(b) as u32, &mut values);
+            assert_eq!(values, all[a.min(b)..a.max(b)]);
         }
     }
     if spec.points {

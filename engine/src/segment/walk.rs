@@ -47,11 +47,16 @@ pub(crate) fn walk(reader: &SegmentReader) {
             }
             if column.is_single() && column.is_full() {
                 column.range(0..reader.doc_count(), &mut values);
+                column.gather(&(0..reader.doc_count()).step_by(3).collect::<Vec<_>>(), &mut values);
             }
         }
         let mut ordinals = Vec::new();
         if let Some(column) = field.ordinals() {
             let mut term = Vec::new();
+            if column.is_single() && column.is_full() && column.ordinal_count() > 0 {
+                column.range(0..reader.doc_count(), &mut ordinals);
+                assert!(ordinals.iter().all(|&o| o < column.ordinal_count()));
+            }
             for doc in 0..reader.doc_count() {
                 column.values(doc, &mut ordinals);
                 if let Some(first) = column.first(doc) {

@@ -207,7 +207,7 @@ pub fn read_bits<T>(
     }
     for _ in 0..left {
         out.push(map(get_bits(stream, at, bits)));
-        at = at.wrapping_add(bits as usize);
+        at = at.saturating_add(bits as usize);
     }
 }
 

@@ -288,7 +288,8 @@ impl HistogramNode {
     pub fn bytes(&self) -> usize {
         self.table.bytes()
             + (self.slots.capacity() + self.pending.capacity()) * 4
-            + self.raw.bytes() + self.doubles.capacity() * 8
+            + self.raw.bytes()
+            + self.doubles.capacity() * 8
     }
 }
 
