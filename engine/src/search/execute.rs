@@ -300,6 +300,8 @@ impl Run<'_> {
             let skip = self.stopped(pace) || self.seen.terminated;
             let yield_only = YieldOnly(pace);
             let mut batch = None;
+            // The same, where no document need be looked at.
+            let mut whole = None;
             if let Some(aggs) = aggs.as_mut() {
                 let mut filters = Vec::new();
                 for filter in &self.agg_filters {
@@ -323,6 +325,15 @@ impl Run<'_> {
             let segment = Segment { ordinal, reader: &view.reader, leaves: &leaves };
             let mut feed =
                 if skip { Feed::Plan(Plan::Done) } else { Feed::new(&segment, &self.compiled.weight, self.scores) };
+            if let Some(one) = &mut batch
+                && one.scores.is_none()
+                && self.request.min_score.is_none()
+                && self.request.terminate_after.is_none()
+                && matches!(feed, Feed::All { .. })
+                && one.aggs.collect_whole()
+            {
+                whole = batch.take();
+            }
             let post_filter = match &self.post_filter {
                 Some(filter) => Some(filter.for_ordinal(ordinal, pace).await?),
                 None => None,
@@ -352,7 +363,7 @@ impl Run<'_> {
             if let Some(error) = sink.seen.error.take() {
                 return Err(error);
             }
-            if let Some(mut batch) = sink.batch.take() {
+            if let Some(mut batch) = sink.batch.take().or(whole) {
                 batch.flush()?;
                 batch.aggs.finish(&yield_only).await?;
             }

@@ -14,6 +14,7 @@
 //! Value `i` of a block is `min + unit * stream[i]`. A column of one constant costs 40 bytes per 1024 documents.
 
 use std::ops::Range;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
@@ -22,7 +23,7 @@ use crate::ids::DocId;
 use crate::segment::dictionary::Dictionary;
 use crate::segment::linear::{Linear, LinearWriter};
 use crate::segment::presence::{self, Presence};
-use crate::store::bitpack::{BitWriter, bits_for, get_bits, read_bits};
+use crate::store::bitpack::{BitWriter, bits_for, gather_bits, get_bits, read_bits};
 
 const BLOCK: u32 = 1024;
 const ENTRY: usize = 40;
@@ -414,11 +415,16 @@ impl NumberColumn {
             let entry = self.entry(block as usize);
             if entry.bits == 0 {
                 out.resize(out.len() + count, map(entry.min));
-            } else if entry.unit == 1 {
-                out.extend(within.iter().map(|&doc| {
-                    let at = entry.place(u64::from(doc));
-                    map(entry.min.wrapping_add(get_bits(&self.streams, at, entry.bits)))
-                }));
+            } else if entry.start == u64::from(block * BLOCK) {
+                let (bits, min, unit) = (entry.bits, entry.min, entry.unit);
+                let (positions, start) = (within.iter().map(|&d| (d - block * BLOCK) as usize), entry.offset * 8);
+                if unit == 1 {
+                    gather_bits(&self.streams, start, bits, positions, out, |v| map(min.wrapping_add(v)));
+                } else {
+                    gather_bits(&self.streams, start, bits, positions, out, |v| {
+                        map(min.wrapping_add(unit.wrapping_mul(v)))
+                    });
+                }
             } else {
                 out.extend(within.iter().map(|&doc| map(self.value(&entry, u64::from(doc)))));
             }
@@ -434,12 +440,41 @@ impl NumberColumn {
     }
 }
 
+/// Terms by ordinal, decoded.
+#[derive(Debug, Default)]
+pub(crate) struct TermTable {
+    bytes: Vec<u8>,
+    ends: Vec<u32>,
+}
+
+impl TermTable {
+    /// The next term.
+    pub fn push(&mut self, term: &[u8]) {
+        self.bytes.extend_from_slice(term);
+        self.ends.push(self.bytes.len() as u32);
+    }
+
+    /// A term; empty if there is none.
+    #[inline]
+    pub fn term(&self, ordinal: usize) -> &[u8] {
+        let start = if ordinal == 0 { 0 } else { self.ends.get(ordinal - 1).copied().unwrap_or(0) };
+        let end = self.ends.get(ordinal).copied().unwrap_or(start);
+        &self.bytes[start as usize..end as usize]
+    }
+}
+
+/// Terms of a dictionary that is kept decoded, at most, and their bytes.
+const TABLE_TERMS: u32 = 4096;
+const TABLE_BYTES: usize = 64 << 10;
+
 /// Ordinal doc values and their dictionary.
 #[derive(Clone, Debug)]
 pub struct OrdinalColumn {
     ordinals: NumberColumn,
     dictionary: Dictionary,
     count: u32,
+    /// A small dictionary, once someone asked for it.
+    table: Arc<OnceLock<Option<Arc<TermTable>>>>,
 }
 
 impl OrdinalColumn {
@@ -448,7 +483,7 @@ impl OrdinalColumn {
         if ordinals.bounds().is_some_and(|(_, max)| max >= u64::from(count)) {
             return Err(Error::corrupt(what, 0, format!("ordinals beyond a dictionary of {count}")));
         }
-        Ok(OrdinalColumn { ordinals, dictionary, count })
+        Ok(OrdinalColumn { ordinals, dictionary, count, table: Arc::default() })
     }
 
     /// Whether no document has two values.
@@ -483,6 +518,22 @@ impl OrdinalColumn {
     #[must_use]
     pub fn ordinal_count(&self) -> u32 {
         self.count
+    }
+
+    /// All terms, if they are few.
+    pub(crate) fn small_dictionary(&self) -> Option<&Arc<TermTable>> {
+        if self.count > TABLE_TERMS {
+            return None;
+        }
+        let decode = || {
+            let mut table = TermTable::default();
+            self.dictionary.visit_ordinals(0, &mut |_, term| {
+                table.push(term);
+                table.bytes.len() <= TABLE_BYTES
+            });
+            (table.bytes.len() <= TABLE_BYTES).then(|| Arc::new(table))
+        };
+        self.table.get_or_init(decode).as_ref()
     }
 
     /// Smallest ordinal of `doc`.

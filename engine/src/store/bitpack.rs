@@ -211,6 +211,35 @@ pub fn read_bits<T>(
     }
 }
 
+/// Appends `map` of the values of a stream at some positions, ascending; the stream starts at bit `start`, and is zeros
+/// beyond its end.
+#[inline]
+pub fn gather_bits<T>(
+    stream: &[u8],
+    start: usize,
+    bits: u8,
+    positions: impl DoubleEndedIterator<Item = usize> + ExactSizeIterator + Clone,
+    out: &mut Vec<T>,
+    map: impl Fn(u64) -> T,
+) {
+    let at = |position: usize| start.saturating_add(position.saturating_mul(bits as usize));
+    let last = positions.clone().next_back().map_or(0, at);
+    if (1..=WINDOW_BITS).contains(&bits) && last / 8 + 8 <= stream.len() {
+        let mask = u64::MAX >> (64 - bits);
+        out.extend(positions.map(|position| {
+            let bit = start + position * bits as usize;
+            debug_assert!(bit <= last);
+            // Ascending is a promise; a broken one costs a wrong value, not a wrong address.
+            let byte = (bit / 8).min(last / 8);
+            // SAFETY: `byte + 8 <= last / 8 + 8 <= stream.len()`.
+            let window = unsafe { stream.as_ptr().add(byte).cast::<[u8; 8]>().read() };
+            map(u64::from_le_bytes(window) >> (bit % 8) & mask)
+        }));
+    } else {
+        out.extend(positions.map(|position| map(get_bits(stream, at(position), bits))));
+    }
+}
+
 #[cold]
 fn get_bits_at_end(stream: &[u8], byte: usize, shift: usize, bits: u8) -> u64 {
     let mut window = [0u8; 16];
@@ -273,6 +302,10 @@ mod tests {
                 read_bits(&out, from * bits as usize, bits, values.len() - from, &mut read, |v| v);
                 prop_assert_eq!(&read[1..], &values[from..]);
             }
+            let some: Vec<usize> = (0..values.len()).filter(|i| i % 3 != 1).collect();
+            let mut read = vec![];
+            gather_bits(&out, 0, bits, some.iter().copied(), &mut read, |v| v);
+            prop_assert_eq!(read, some.iter().map(|&i| values[i]).collect::<Vec<_>>());
             let mut beyond = vec![];
             read_bits(&out, usize::MAX - 5, bits, 3, &mut beyond, |v| v);
             read_bits(&out, out.len() * 8 + 3, bits, 3, &mut beyond, |v| v);

@@ -56,6 +56,8 @@ pub struct AggCollector {
 pub struct SegmentAggs<'a> {
     collector: &'a mut AggCollector,
     leaf: Leaf<'a>,
+    /// By aggregation: whether it needs no documents (any more).
+    done: Vec<bool>,
 }
 
 impl AggCollector {
@@ -92,7 +94,9 @@ impl AggCollector {
     pub(crate) fn begin<'a>(&'a mut self, leaf: Leaf<'a>) -> SegmentAggs<'a> {
         assert!(leaf.filters.len() == self.queries.len(), "one filter per query");
         self.nodes.iter_mut().for_each(|n| n.begin_segment(&leaf));
-        SegmentAggs { collector: self, leaf }
+        // `global` takes its documents at the end.
+        let done = self.nodes.iter().map(Node::is_global).collect();
+        SegmentAggs { collector: self, leaf, done }
     }
 
     /// One partial result per request, in order.
@@ -124,10 +128,22 @@ impl SegmentAggs<'_> {
     pub fn collect(&mut self, docs: &[DocId], scores: Option<&[f32]>) -> Result<()> {
         debug_assert!(docs.windows(2).all(|w| w[0] < w[1]), "ascending");
         debug_assert!(scores.is_none_or(|s| s.len() == docs.len()));
-        for node in self.collector.nodes.iter_mut().filter(|n| !n.is_global()) {
+        for (node, _) in self.collector.nodes.iter_mut().zip(&self.done).filter(|(_, done)| !**done) {
             node.collect(&self.leaf, docs, None, 1, scores)?;
         }
         self.collector.check_memory()
+    }
+
+    /// Says that every document of the segment will come. What the segment knows without looking at them is taken at once,
+    /// and the documents change nothing any more; if that goes for all aggregations, they need not come.
+    pub fn collect_whole(&mut self) -> bool {
+        if !self.leaf.is_whole() {
+            return false;
+        }
+        for (node, done) in self.collector.nodes.iter_mut().zip(&mut self.done).filter(|(_, done)| !**done) {
+            *done = node.collect_whole(&self.leaf);
+        }
+        self.done.iter().all(|&done| done)
     }
 
     /// Adds consecutive live documents, as [`SegmentAggs::collect`] would in one batch; no aggregation may want scores.
@@ -137,7 +153,7 @@ impl SegmentAggs<'_> {
     pub fn collect_run(&mut self, docs: Range<DocId>) -> Result<()> {
         debug_assert!(docs.len() <= BATCH);
         let mut list = Vec::new();
-        for node in self.collector.nodes.iter_mut().filter(|n| !n.is_global()) {
+        for (node, _) in self.collector.nodes.iter_mut().zip(&self.done).filter(|(_, done)| !**done) {
             if !node.collect_run(&self.leaf, docs.clone()) {
                 if list.is_empty() {
                     list.extend(docs.clone());
@@ -153,7 +169,7 @@ impl SegmentAggs<'_> {
     /// # Errors
     /// `OutOfMemory` as in `collect`; `Stopped` after the deadline.
     pub async fn finish<P: Pace>(self, pace: &P) -> Result<()> {
-        let SegmentAggs { collector, leaf } = self;
+        let SegmentAggs { collector, leaf, .. } = self;
         if collector.nodes.iter().any(Node::is_global) {
             let mut docs = Vec::with_capacity(BATCH);
             for start in (0..leaf.doc_count()).step_by(BATCH) {

@@ -18,6 +18,9 @@ pub(crate) async fn turn<P: Pace>(pace: &P) -> Result<()> {
     Ok(())
 }
 
+/// Terms of a dictionary that is walked without a yield.
+const DICTIONARY_MAX: u32 = 8192;
+
 /// Columns and compiled filters of one segment.
 pub(crate) struct Leaf<'a> {
     pub segment: SegmentRef<'a>,
@@ -46,6 +49,34 @@ impl<'a> Leaf<'a> {
             SegmentRef::View(view) => view.reader.field(field)?.ordinals().map(Ordinals::Column),
             #[cfg(test)]
             SegmentRef::Plain(plain) => plain.ordinals.get(field).map(Ordinals::Plain),
+        }
+    }
+
+    /// Replaces `counts` with the documents of each ordinal, if the dictionary knows them for less than counting costs;
+    /// whether it does. Deleted documents are in.
+    pub fn doc_freqs(&self, field: &str, counts: &mut Vec<u32>) -> bool {
+        let SegmentRef::View(view) = self.segment else { return false };
+        let Some(field) = view.reader.field(field) else { return false };
+        let (Some(index), Some(column)) = (field.terms(), field.ordinals()) else { return false };
+        let terms = column.ordinal_count();
+        if index.term_count() != u64::from(terms) || terms > DICTIONARY_MAX.min(view.reader.doc_count() / 4) {
+            return false;
+        }
+        counts.clear();
+        index.visit_from(b"", &mut |_, info| {
+            counts.push(info.doc_freq);
+            true
+        });
+        counts.len() == terms as usize
+            && counts.iter().map(|&n| u64::from(n)).sum::<u64>() == column.numbers().value_count()
+    }
+
+    /// Whether no document is deleted.
+    pub fn is_whole(&self) -> bool {
+        match self.segment {
+            SegmentRef::View(view) => view.live.as_ref().is_none_or(|live| live.deleted_count() == 0),
+            #[cfg(test)]
+            SegmentRef::Plain(plain) => plain.deleted.is_empty(),
         }
     }
 

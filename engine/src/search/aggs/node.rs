@@ -213,6 +213,14 @@ impl Node {
         self.subs.iter_mut().for_each(|s| s.begin_segment(leaf));
     }
 
+    /// Adds all documents of the segment to owner 0, if that needs no look at them; whether it was so.
+    pub fn collect_whole(&mut self, leaf: &Leaf<'_>) -> bool {
+        match &mut self.body {
+            Body::Terms(n) if self.subs.is_empty() => n.collect_whole(leaf),
+            _ => false,
+        }
+    }
+
     /// Adds consecutive documents, all to owner 0, if that is cheaper than one by one; whether it was.
     pub fn collect_run(&mut self, leaf: &Leaf<'_>, docs: Range<DocId>) -> bool {
         if !self.subs.is_empty() {
@@ -407,6 +415,23 @@ impl Node {
 
     async fn build_terms<P: Pace>(&mut self, owner: u32, pace: &P) -> Result<AggPartial> {
         let Body::Terms(n) = &mut self.body else { unreachable!("asked by build") };
+        if owner == 0 && n.has_counted() {
+            let built = n.build_counted(pace).await?;
+            let shard_size = n.request.shard_size();
+            let (kind, format) = (n.kind(), n.format());
+            let error = self.error(built.terms.iter().map(|t| t.1), built.left_out, shard_size);
+            let given: u64 = built.terms.iter().map(|t| t.1).sum();
+            let bucket =
+                |(key, doc_count)| TermBucket { key, doc_count, error_known: error.unwrap_or(0), subs: Vec::new() };
+            return Ok(AggPartial::Terms(TermsPartial {
+                kind,
+                format,
+                shards: 1,
+                error,
+                other_doc_count: built.all_docs - given,
+                buckets: built.terms.into_iter().map(bucket).collect(),
+            }));
+        }
         let shard_size = n.request.shard_size();
         let of_owner = n.table.of_owner(owner);
         let mut candidates: Vec<Candidate> = Vec::new();
@@ -433,7 +458,7 @@ impl Node {
         candidates.sort_unstable_by(|a, b| n.compare_keys(a.key, b.key));
         let mut partial =
             TermsPartial { kind: n.kind(), format: n.format(), shards: 1, error: Some(0), ..TermsPartial::default() };
-        let error = self.error(&candidates, left_out, shard_size);
+        let error = self.error(candidates.iter().map(|c| c.doc_count), left_out, shard_size);
         partial.error = error;
         for (i, candidate) in candidates.into_iter().enumerate() {
             if i % 256 == 255 {
@@ -455,7 +480,7 @@ impl Node {
     }
 
     /// What a term that this shard did not give can have here, at most.
-    fn error(&self, chosen: &[Candidate], left_out: bool, shard_size: usize) -> Option<u64> {
+    fn error(&self, chosen: impl ExactSizeIterator<Item = u64>, left_out: bool, shard_size: usize) -> Option<u64> {
         let Body::Terms(n) = &self.body else { unreachable!("terms only") };
         let first = n.request.order.first();
         let by_key = matches!(first.map(|o| &o.by), Some(OrderBy::Key));
@@ -463,10 +488,8 @@ impl Node {
             return Some(0);
         }
         match first {
-            Some(order) if order.by == OrderBy::Count && !order.ascending => {
-                Some(chosen.iter().map(|c| c.doc_count).min().unwrap_or(0))
-            }
-            None => Some(chosen.iter().map(|c| c.doc_count).min().unwrap_or(0)),
+            Some(order) if order.by == OrderBy::Count && !order.ascending => Some(chosen.min().unwrap_or(0)),
+            None => Some(chosen.min().unwrap_or(0)),
             Some(_) => None,
         }
     }

@@ -16,8 +16,9 @@ use crate::search::aggs::metric::owner;
 use crate::search::aggs::partial::{TermKey, TermsKind};
 use crate::search::aggs::resolve::{Resolved, Source, encode, parse_ip, text_of};
 use crate::search::aggs::values::{Batch, Number, NumberKind};
-use crate::search::aggs::{AggContext, TermSet, TermsRequest};
+use crate::search::aggs::{AggContext, OrderBy, TermSet, TermsRequest};
 use crate::seed::{HashSeed, SeededMap, SeededSet};
+use crate::segment::columns::TermTable;
 
 /// Ordinal not seen in this segment yet.
 const NEW: u32 = u32::MAX;
@@ -35,10 +36,32 @@ pub(crate) struct TermsNode {
     term_of: Vec<u32>,
     /// Of this segment: documents per ordinal, while they all go to owner 0 and nothing is below.
     dense: Vec<u32>,
+    /// Whether counts of segments wait to be merged by term, without a table.
+    merges: bool,
+    /// Of segments that are done.
+    counted: Vec<Counted>,
     /// With `min_doc_count: 0`: every number of the field, found or not.
     pub all_numbers: SeededSet<u64>,
     raw: Batch<u64>,
     ordinals: Batch<u32>,
+}
+
+/// Counters of an ordinal while they are few: neighbours with one ordinal do not wait for each other.
+const COUNTERS: usize = 4;
+/// Ordinals up to this have so many.
+const COUNTERS_ORDINALS: usize = 4096;
+
+/// The best terms of the shard, by key; documents of all.
+pub(crate) struct TermsBuilt {
+    pub terms: Vec<(TermKey, u64)>,
+    pub all_docs: u64,
+    pub left_out: bool,
+}
+
+/// Documents per ordinal of a segment.
+struct Counted {
+    terms: Arc<TermTable>,
+    counts: Vec<u32>,
 }
 
 /// Terms and their numbers.
@@ -266,6 +289,10 @@ impl TermsNode {
             None => Ok(None),
         };
         let wanted = Wanted { include: matcher(&request.include)?, exclude: matcher(&request.exclude)? };
+        let merges = wanted.all()
+            && request.min_doc_count > 0
+            && matches!(&values.source, Source::Terms { missing: None, .. })
+            && !request.order.iter().any(|o| matches!(o.by, OrderBy::Path(_)));
         Ok(TermsNode {
             request: request.clone(),
             values,
@@ -274,6 +301,8 @@ impl TermsNode {
             wanted,
             term_of: Vec::new(),
             dense: Vec::new(),
+            merges,
+            counted: Vec::new(),
             all_numbers: SeededSet::with_hasher(context.hash_seed),
             raw: Batch::default(),
             ordinals: Batch::default(),
@@ -323,8 +352,8 @@ impl TermsNode {
                 let mut ordinals = std::mem::take(&mut self.ordinals);
                 ordinals.read(leaf.ordinals(&field), docs, missing.map(|_| absent));
                 if owners.is_none() && emit.is_none() {
-                    self.dense.resize(self.term_of.len(), 0);
-                    count_dense(&mut self.dense, &ordinals.values);
+                    self.open_dense();
+                    count_dense(&mut self.dense, self.term_of.len(), &ordinals.values);
                 } else {
                     for i in 0..ordinals.values.len() {
                         let term = self.term_number(leaf, ordinals.values[i]);
@@ -373,7 +402,7 @@ impl TermsNode {
     pub fn collect_run(&mut self, leaf: &Leaf<'_>, docs: Range<DocId>) -> bool {
         let Source::Terms { field, .. } = &self.values.source else { return false };
         let Some(column) = leaf.ordinals(field) else { return false };
-        self.dense.resize(self.term_of.len(), 0);
+        self.open_dense();
         if let Some(ordinal) = column.run_constant(&docs) {
             self.dense[ordinal as usize] += docs.len() as u32;
             return true;
@@ -381,15 +410,58 @@ impl TermsNode {
         if !self.ordinals.read_run(Some(column), docs) {
             return false;
         }
-        count_dense(&mut self.dense, &self.ordinals.values);
+        count_dense(&mut self.dense, self.term_of.len(), &self.ordinals.values);
         true
     }
 
-    /// Moves this segment's dense counts into the table, and finds the terms that no document had.
+    fn open_dense(&mut self) {
+        let counters = if self.term_of.len() <= COUNTERS_ORDINALS { COUNTERS } else { 1 };
+        self.dense.resize(self.term_of.len() * counters, 0);
+    }
+
+    /// All documents of a segment, to owner 0, if its dictionary has counted them.
+    pub fn collect_whole(&mut self, leaf: &Leaf<'_>) -> bool {
+        let Source::Terms { field, missing: None, .. } = &self.values.source else { return false };
+        if !leaf.doc_freqs(field, &mut self.dense) {
+            self.dense.clear();
+            return false;
+        }
+        self.dense.resize(self.term_of.len(), 0);
+        true
+    }
+
+    /// Moves this segment's dense counts into the table, or keeps them to be merged, and finds the terms that no document had.
     ///
     /// # Errors
     /// `Stopped` after the deadline.
     pub async fn end_segment<P: Pace>(&mut self, leaf: &Leaf<'_>, pace: &P) -> Result<()> {
+        let ordinals = self.term_of.len();
+        if self.dense.len() > ordinals {
+            let (counts, others) = self.dense.split_at_mut(ordinals);
+            for other in others.chunks(ordinals) {
+                counts.iter_mut().zip(other).for_each(|(n, &more)| *n += more);
+            }
+            self.dense.truncate(ordinals);
+        }
+        if self.merges && !self.dense.is_empty() {
+            let Source::Terms { field, .. } = &self.values.source else { unreachable!("only terms are merged") };
+            match leaf.ordinals(field).map(|c| c.small_dictionary()) {
+                None => self.dense.clear(),
+                Some(Some(terms)) => self.counted.push(Counted { terms, counts: std::mem::take(&mut self.dense) }),
+                Some(None) => {
+                    // One dictionary is large: all go through the table.
+                    self.merges = false;
+                    for counted in std::mem::take(&mut self.counted) {
+                        for (ordinal, &docs) in counted.counts.iter().enumerate().filter(|(_, docs)| **docs > 0) {
+                            let term = self.terms.number(counted.terms.term(ordinal));
+                            let number = self.table.number(0, u64::from(term));
+                            self.table.count(number, u64::from(docs));
+                        }
+                        turn(pace).await?;
+                    }
+                }
+            }
+        }
         for ordinal in 0..self.dense.len() {
             if ordinal % 1024 == 1023 {
                 turn(pace).await?;
@@ -440,6 +512,69 @@ impl TermsNode {
         Ok(())
     }
 
+    /// Whether the answer is in counts to be merged.
+    pub fn has_counted(&self) -> bool {
+        !self.counted.is_empty()
+    }
+
+    /// The partial result, from the counts of the segments: their terms are walked side by side.
+    ///
+    /// # Errors
+    /// `Stopped` after the deadline.
+    pub async fn build_counted<P: Pace>(&self, pace: &P) -> Result<TermsBuilt> {
+        struct Head<'t> {
+            term: &'t [u8],
+            at: usize,
+        }
+        fn advance<'t>(counted: &'t Counted, from: usize) -> Option<Head<'t>> {
+            let at = from + counted.counts.get(from..)?.iter().position(|&docs| docs > 0)?;
+            Some(Head { term: counted.terms.term(at), at })
+        }
+        // Positions in this list are in the order of keys.
+        let mut found: Vec<(u64, &[u8])> = Vec::new();
+        let mut heads: Vec<(Option<Head<'_>>, &Counted)> = self.counted.iter().map(|c| (advance(c, 0), c)).collect();
+        let mut all_docs = 0;
+        while let Some(term) = heads.iter().filter_map(|(h, _)| h.as_ref().map(|h| h.term)).min() {
+            let mut docs = 0;
+            for (head, counted) in &mut heads {
+                if let Some(h) = head
+                    && h.term == term
+                {
+                    docs += u64::from(counted.counts[h.at]);
+                    *head = advance(counted, h.at + 1);
+                }
+            }
+            all_docs += docs;
+            found.push((docs, term));
+            if found.len() % 256 == 255 {
+                turn(pace).await?;
+            }
+        }
+        let mut chosen: Vec<u32> =
+            (0..found.len() as u32).filter(|&i| found[i as usize].0 >= self.request.shard_min_doc_count).collect();
+        let size = self.request.shard_size();
+        let left_out = chosen.len() > size;
+        if left_out {
+            chosen.select_nth_unstable_by(size, |&a, &b| {
+                for order in &self.request.order {
+                    let ordering = match order.by {
+                        OrderBy::Count => found[a as usize].0.cmp(&found[b as usize].0),
+                        OrderBy::Key | OrderBy::Path(_) => a.cmp(&b),
+                    };
+                    let ordering = if order.ascending { ordering } else { ordering.reverse() };
+                    if ordering != Ordering::Equal {
+                        return ordering;
+                    }
+                }
+                a.cmp(&b)
+            });
+            chosen.truncate(size);
+        }
+        chosen.sort_unstable();
+        let terms = chosen.into_iter().map(|i| found[i as usize]).map(|(docs, term)| (self.term_key(term), docs));
+        Ok(TermsBuilt { terms: terms.collect(), all_docs, left_out })
+    }
+
     /// Order of two keys (of the table): bytes of terms, or the sortable encoding itself.
     pub fn compare_keys(&self, a: u64, b: u64) -> Ordering {
         match &self.values.source {
@@ -448,16 +583,18 @@ impl TermsNode {
         }
     }
 
+    fn term_key(&self, term: &[u8]) -> TermKey {
+        let ip = matches!(self.values.source, Source::Terms { ip: true, .. });
+        match <[u8; 16]>::try_from(term) {
+            Ok(bytes) if ip => TermKey::Ip(bytes),
+            _ => TermKey::String(String::from_utf8_lossy(term).into_owned()),
+        }
+    }
+
     /// A key of the table as it travels.
     pub fn key(&self, key: u64) -> TermKey {
         match &self.values.source {
-            Source::Terms { ip, .. } => {
-                let term = self.terms.term(key);
-                match <[u8; 16]>::try_from(term) {
-                    Ok(bytes) if *ip => TermKey::Ip(bytes),
-                    _ => TermKey::String(String::from_utf8_lossy(term).into_owned()),
-                }
-            }
+            Source::Terms { .. } => self.term_key(self.terms.term(key)),
             Source::Numbers { kind: NumberKind::DateNanos, .. } => TermKey::Number(NumberKind::Date.key(key)),
             Source::Numbers { kind, .. } => TermKey::Number(kind.key(key)),
             Source::Unmapped => unreachable!("an unmapped field has no keys"),
@@ -481,22 +618,29 @@ impl TermsNode {
         self.table.bytes()
             + self.terms.bytes
             + (self.term_of.capacity() + self.dense.capacity()) * 4
+            + self.counted.iter().map(|c| c.counts.capacity() * 4).sum::<usize>()
             + self.all_numbers.capacity() * 9
             + self.raw.bytes()
             + self.ordinals.bytes()
     }
 }
 
-fn count_dense(counts: &mut [u32], ordinals: &[u32]) {
-    // Neighbours are often equal: two increments of one number wait for each other, one by two does not.
-    let (pairs, rest) = ordinals.as_chunks::<2>();
-    for &[a, b] in pairs {
-        counts[a as usize] += 1 + u32::from(a == b);
-        if a != b {
-            counts[b as usize] += 1;
+/// Counts ordinals in one or more rows of counters, one row after the other.
+fn count_dense(counts: &mut [u32], row: usize, ordinals: &[u32]) {
+    if counts.len() == row * COUNTERS {
+        let (first, second) = counts.split_at_mut(row * 2);
+        let ((a, b), (c, d)) = (first.split_at_mut(row), second.split_at_mut(row));
+        let (fours, rest) = ordinals.as_chunks::<COUNTERS>();
+        for four in fours {
+            a[four[0] as usize] += 1;
+            b[four[1] as usize] += 1;
+            c[four[2] as usize] += 1;
+            d[four[3] as usize] += 1;
         }
+        rest.iter().for_each(|&o| a[o as usize] += 1);
+    } else {
+        ordinals.iter().for_each(|&o| counts[o as usize] += 1);
     }
-    rest.iter().for_each(|&o| counts[o as usize] += 1);
 }
 
 #[cfg(test)]

@@ -1,11 +1,13 @@
 //! Values of a batch of documents, read from columns in bulk.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use crate::ids::DocId;
 use crate::mapping::{FieldType, number};
+use crate::segment::columns::TermTable;
 use crate::segment::reader::{NumberColumn, OrdinalColumn};
 
 /// How the `u64`s of a number column read.
@@ -429,6 +431,19 @@ impl Ordinals<'_> {
             Ordinals::Column(_) => None,
             #[cfg(test)]
             Ordinals::Plain(_) => None,
+        }
+    }
+
+    /// All terms, if they are few.
+    pub fn small_dictionary(self) -> Option<Arc<TermTable>> {
+        match self {
+            Ordinals::Column(c) => c.small_dictionary().cloned(),
+            #[cfg(test)]
+            Ordinals::Plain(c) => {
+                let mut table = TermTable::default();
+                c.terms.iter().for_each(|t| table.push(t));
+                Some(Arc::new(table))
+            }
         }
     }
 
