@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ringdex_engine::analysis::AnalyzerRegistry;
-use ringdex_engine::mapping::Mapping;
+use ringdex_engine::mapping::{Limits, Mapping};
 use ringdex_net::cluster::state::{AliasMetadata, ClusterState, IndexMetadata};
 use serde_json::{Map, Value, json};
 
@@ -213,7 +213,7 @@ pub fn build(state: &ClusterState, request: &CreateIndex, from: template::Compos
     if request.mapping.is_object() {
         value::merge(&mut mapping, &request.mapping);
     }
-    let mapping = compile_mapping(Some(&request.name), &mapping, &all)?;
+    let mapping = compile_mapping(&mapping, &all)?;
     let mut aliases = from.aliases;
     aliases.extend(request.aliases.clone());
     Ok(IndexMetadata {
@@ -235,19 +235,15 @@ pub fn build(state: &ClusterState, request: &CreateIndex, from: template::Compos
 }
 
 /// Checks a mapping, of an index or of a template, against the analyzers; answers its normal form.
-pub fn compile_mapping(index: Option<&str>, mapping: &Value, all: &Map<String, Value>) -> ApiResult<Value> {
+pub fn compile_mapping(mapping: &Value, all: &Map<String, Value>) -> ApiResult<Value> {
     let registry = AnalyzerRegistry::new(&settings::analysis(all)).map_err(ApiError::from)?;
     if mapping.as_object().is_none_or(Map::is_empty) {
         return Ok(json!({}));
     }
-    let mut limits = super::mapping::limits(all);
-    if index.is_some() {
-        limits.total_fields = usize::MAX;
-    }
+    // Too many fields are not an error of parsing.
+    let limits = Limits { total_fields: usize::MAX, ..super::mapping::limits(all) };
     let parsed = Mapping::parse_with(mapping, &registry, &limits).map_err(failed_to_parse)?;
-    if let Some(index) = index {
-        super::mapping::check_total_fields(index, &parsed, all)?;
-    }
+    super::mapping::check_total_fields(&parsed, all)?;
     Ok(parsed.to_json())
 }
 

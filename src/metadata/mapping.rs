@@ -32,13 +32,13 @@ pub fn limits(settings: &Map<String, Value>) -> Limits {
     limits
 }
 
-/// `index.mapping.total_fields.limit`, told with the index it is of.
-pub fn check_total_fields(index: &str, mapping: &Mapping, settings: &Map<String, Value>) -> ApiResult<()> {
+/// `index.mapping.total_fields.limit`.
+pub fn check_total_fields(mapping: &Mapping, settings: &Map<String, Value>) -> ApiResult<()> {
     let limit = limits(settings).total_fields;
     if mapping.total_fields() <= limit {
         return Ok(());
     }
-    Err(ApiError::illegal_argument(format!("Limit of total fields [{limit}] in index [{index}] has been exceeded")))
+    Err(ApiError::illegal_argument(format!("Limit of total fields [{limit}] has been exceeded")))
 }
 
 /// Merges a mapping into an index; `None` when it adds nothing. Conflicts are refused in Elasticsearch's words.
@@ -54,7 +54,7 @@ pub fn put(index: &IndexMetadata, update: &Value) -> ApiResult<Option<IndexMetad
     if json == index.mapping {
         return Ok(None);
     }
-    check_total_fields(&index.name, &merged, &index.settings)?;
+    check_total_fields(&merged, &index.settings)?;
     let mut next = index.clone();
     next.mapping = json;
     next.mapping_version += 1;

@@ -188,7 +188,7 @@ fn fields_that_documents_bring_are_limited_as_those_of_a_request() {
             );
             assert_eq!(cores[0].state().indices[name].mapping, mapping);
         };
-        const FULL: &str = "Limit of total fields [1000] in index [x] has been exceeded";
+        const FULL: &str = "Limit of total fields [1000] has been exceeded";
         // A string brings two fields, `s` and `s.keyword`, and an object counts, too.
         refused("x", json!({"s": "text"}), FULL).await;
         refused("x", json!({"o": {"n": 1}}), FULL).await;
@@ -201,7 +201,7 @@ fn fields_that_documents_bring_are_limited_as_those_of_a_request() {
         refused(
             "small",
             json!({"s": "a", "t": "b", "n": 1}),
-            "Limit of total fields [4] in index [small] has been exceeded",
+            "Limit of total fields [4] has been exceeded",
         )
         .await;
         assert_eq!(item("small", json!({"s": "a", "a": {"n": 1}})).await.unwrap().seq_no.0, 0);

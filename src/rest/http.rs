@@ -74,7 +74,8 @@ impl RenderOptions {
             .find(|part| part.to_ascii_lowercase().starts_with("application/vnd.elasticsearch+json"))
             .map(|part| part.replace("; ", ";"));
         RenderOptions {
-            pretty: flag("pretty"),
+            // The greeting is read by people.
+            pretty: if request.segments.is_empty() { request.param("pretty") != Some("false") } else { flag("pretty") },
             yaml: format == "yaml" || (format.is_empty() && accepts_yaml),
             filter: request.param("filter_path").and_then(PathFilter::parse),
             media_type: vendor,

@@ -104,7 +104,7 @@ fn normal_body(body: &Value, typed: bool) -> ApiResult<Map<String, Value>> {
 fn check_compiles(parts: &Composed) -> ApiResult<()> {
     settings::check(&parts.settings, true)?;
     if parts.mapping.is_object() {
-        compile_mapping(None, &parts.mapping, &parts.settings)?;
+        compile_mapping(&parts.mapping, &parts.settings)?;
     }
     Ok(())
 }
