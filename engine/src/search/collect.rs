@@ -603,8 +603,9 @@ impl Sink for FullSink<'_, '_> {
         let mut alive = std::mem::take(&mut self.alive);
         alive.clear();
         for (i, &word) in words.iter().enumerate() {
+            // The last words of a window can be behind the segment's end.
             let index = base as usize / 64 + i;
-            let mut word = self.live.map_or(word, |live| word & live[index]);
+            let mut word = self.live.map_or(word, |live| word & live.get(index).copied().unwrap_or(0));
             while word != 0 {
                 alive.push(index as u32 * 64 + word.trailing_zeros());
                 word &= word - 1;
