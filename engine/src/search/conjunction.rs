@@ -23,6 +23,30 @@ const MUCH_RARER: u64 = 8;
 /// Documents that one bound may span.
 const SPAN_MAX: u32 = 1 << 16;
 
+/// Whether a way to skip work has skipped enough lately to be worth its own cost.
+#[derive(Default)]
+struct Trial {
+    rounds: u32,
+    tried: u32,
+    paid: u32,
+}
+
+impl Trial {
+    /// Asked before each round: always at first, later if it paid in one of four, else now and then.
+    fn worth(&mut self) -> bool {
+        self.rounds = self.rounds.wrapping_add(1);
+        self.tried < 8 || self.paid * 4 >= self.tried || self.rounds.is_multiple_of(16)
+    }
+
+    fn note(&mut self, paid: bool) {
+        if self.tried == 32 {
+            (self.tried, self.paid) = (16, self.paid / 2);
+        }
+        self.tried += 1;
+        self.paid += u32::from(paid);
+    }
+}
+
 /// Candidates, ascending, and where each is in the lead's block.
 struct Batch {
     docs: [DocId; BLOCK_LEN],
@@ -130,6 +154,10 @@ pub(crate) struct Conjunction<'a> {
     /// Neither is a term; columns last.
     sets: SmallVec<[Cursor<'a>; 2]>,
     batch: Box<Batch>,
+    /// Bounds of the other terms' blocks; else their whole lists' bound them.
+    block_bounds: Trial,
+    /// The lead's scores, before the other terms are looked up.
+    lead_first: Trial,
 }
 
 impl<'a> Conjunction<'a> {
@@ -146,7 +174,15 @@ impl<'a> Conjunction<'a> {
             freqs: [0; BLOCK_LEN],
         });
         let batch = Box::new(Batch { docs: [0; BLOCK_LEN], places: [0; BLOCK_LEN], len: 0 });
-        Conjunction { lead, lead_scores, others: others.collect(), sets, batch }
+        Conjunction {
+            lead,
+            lead_scores,
+            others: others.collect(),
+            sets,
+            batch,
+            block_bounds: Trial::default(),
+            lead_first: Trial::default(),
+        }
     }
 
     /// As `Plan::run`.
@@ -165,11 +201,15 @@ impl<'a> Conjunction<'a> {
             if scores && floor >= 0.0 {
                 let (last, bound) = self.lead.block(doc);
                 end = last.min(doc.saturating_add(SPAN_MAX));
-                let mut rest = 0.0;
-                for other in self.others.iter_mut().filter(|o| o.scores) {
-                    rest += f64::from(other.term.bound(doc, end));
+                let bound = f64::from(bound);
+                let mut rest: f64 = self.others.iter().filter(|o| o.scores).map(|o| f64::from(o.term.max)).sum();
+                let mut hopeless = cannot_beat(bound + rest, floor);
+                if !hopeless && self.block_bounds.worth() {
+                    rest = self.others.iter_mut().filter(|o| o.scores).map(|o| f64::from(o.term.bound(doc, end))).sum();
+                    hopeless = cannot_beat(bound + rest, floor);
+                    self.block_bounds.note(hopeless);
                 }
-                if cannot_beat(f64::from(bound) + rest, floor) {
+                if hopeless {
                     self.lead.postings.seek(end.saturating_add(1));
                     continue;
                 }
@@ -186,8 +226,11 @@ impl<'a> Conjunction<'a> {
             let far = self.others.first().is_some_and(|o| {
                 u64::from(o.term.postings.doc_freq()) > MUCH_RARER * u64::from(self.lead.postings.doc_freq())
             });
-            if let (Some(rest), true, true) = (others_bound, far, self.lead_scores) {
+            if let (Some(rest), true, true) = (others_bound, far, self.lead_scores)
+                && self.lead_first.worth()
+            {
                 self.drop_weak(count, rest, floor);
+                self.lead_first.note(self.batch.len * 2 <= count);
             }
             self.retain();
             if scores {
