@@ -222,20 +222,8 @@ fn request(job: &Job) -> SearchRequest {
     };
     let number = |at: usize| Value::Int(job.args[at].parse().expect("a date"));
     let (mut sort, mut agg) = (Vec::new(), None);
-    let terms = |field: &str| {
-        AggKind::Terms(TermsRequest {
-            source: ValuesSource::field(field),
-            size: 10,
-            shard_size: None,
-            min_doc_count: 1,
-            shard_min_doc_count: 0,
-            order: Vec::new(),
-            include: None,
-            exclude: None,
-            show_term_doc_count_error: false,
-            rare: None,
-        })
-    };
+    // Ten by count, as tantivy's defaults.
+    let terms = |field: &str| AggKind::Terms(TermsRequest::new(ValuesSource::field(field)));
     let query = match job.kind.as_str() {
         "term" => base(),
         "and" => boolean(words(), Vec::new(), Vec::new()),

@@ -47,7 +47,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
         let segment = SegmentId(i as u64 + 1);
         let frozen = buffer.freeze();
-        let (image, _) = futures_lite::future::block_on(build_image(&frozen, segment, Codec::default(), Vec::new(), &Unpaced));
+        let (image, _) =
+            futures_lite::future::block_on(build_image(&frozen, segment, Codec::default(), Vec::new(), &Unpaced));
         let reader = SegmentReader::open(segment, FileBytes::new(image))?;
         views.push(SegmentView { reader: Arc::new(reader), live: None });
     }

@@ -198,12 +198,7 @@ fn fields_that_documents_bring_are_limited_as_those_of_a_request() {
 
         let deep = "Limit of mapping depth [2] has been exceeded due to object field [a.b]";
         refused("small", json!({"a": {"b": {"c": 1}}}), deep).await;
-        refused(
-            "small",
-            json!({"s": "a", "t": "b", "n": 1}),
-            "Limit of total fields [4] has been exceeded",
-        )
-        .await;
+        refused("small", json!({"s": "a", "t": "b", "n": 1}), "Limit of total fields [4] has been exceeded").await;
         assert_eq!(item("small", json!({"s": "a", "a": {"n": 1}})).await.unwrap().seq_no.0, 0);
     });
 }

@@ -544,7 +544,7 @@ impl Sink for FullSink<'_, '_> {
                 if word == first {
                     bits &= u64::MAX << (docs.start % 64);
                 }
-                if word + 1 == last && docs.end % 64 != 0 {
+                if word + 1 == last && !docs.end.is_multiple_of(64) {
                     bits &= (1 << (docs.end % 64)) - 1;
                 }
                 self.set(word * 64, &[bits]);

@@ -47,7 +47,8 @@ impl Shard {
             }
             let segment = SegmentId(ordinal as u64 + 1);
             let frozen = buffer.freeze();
-            let (image, _) = futures_lite::future::block_on(build_image(&frozen, segment, Codec::default(), Vec::new(), &Unpaced));
+            let (image, _) =
+                futures_lite::future::block_on(build_image(&frozen, segment, Codec::default(), Vec::new(), &Unpaced));
             let reader = SegmentReader::open(segment, crate::store::FileBytes::new(image)).unwrap();
             let mut live = LiveDocs::all(reader.doc_count());
             deleted.iter().filter(|d| d.0 == ordinal).for_each(|d| {

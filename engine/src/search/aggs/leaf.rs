@@ -55,6 +55,7 @@ impl<'a> Leaf<'a> {
     /// Replaces `counts` with the documents of each ordinal, if the dictionary knows them for less than counting costs;
     /// whether it does. Deleted documents are in.
     pub fn doc_freqs(&self, field: &str, counts: &mut Vec<u32>) -> bool {
+        #[allow(clippy::infallible_destructuring_match)] // tests have a second kind
         let view = match self.segment {
             SegmentRef::View(view) => view,
             #[cfg(test)]
