@@ -150,8 +150,8 @@ impl<I: NodeIo> Shard<I> {
     }
 }
 
-/// What a merge holds, on the high side: buffers of files, what a dictionary is chosen from and with, per document its place in the id index, in one column, its norm
-/// and where it was and will be, and the ordinals of the terms.
+/// What a merge holds, on the high side: buffers of files, what a dictionary is chosen from and with, per document its
+/// place in the id index, in one column, its norm and where it was and will be, and the ordinals of the terms.
 fn merge_bytes(docs: u64, bytes: u64) -> u64 {
     (6 << 20) + docs * 32 + bytes / 32
 }

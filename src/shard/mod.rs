@@ -558,6 +558,8 @@ impl<I: NodeIo> Shard<I> {
             && !self.failure_reported.replace(true)
         {
             tracing::error!(index = %self.id.index, shard = self.id.shard, reason, "shard failed");
+            // Nobody refreshes any more: those who wait for it look why.
+            self.visible.advance(i64::MAX);
             self.owner.shard_failed(&self.id, &reason);
         }
     }

@@ -104,6 +104,11 @@ impl<I: NodeIo> Shard<I> {
                     let began = self.io.monotonic_ns();
                     self.visible.reached(last_seq_no.0).await;
                     self.timed(Stage::RefreshWait, began);
+                    if let Some(reason) = self.engine.failure()
+                        && self.engine.visible_seq_no() < last_seq_no
+                    {
+                        return Err(self.failed(&reason));
+                    }
                     false
                 }
             }
