@@ -436,6 +436,8 @@ impl<D: Directory> Engine<D> {
             && e.fails_shard()
         {
             self.failure.borrow_mut().get_or_insert_with(|| e.to_string());
+            // Nobody syncs for a failed shard: who waits for it must not wait for ever.
+            self.translog.fail(e.clone());
         }
         result
     }

@@ -630,7 +630,8 @@ impl<D: Directory> Translog<D> {
         self.sync().await
     }
 
-    fn fail(&self, e: Error) {
+    /// Fails the translog for ever, and tells everybody who waits for it.
+    pub(crate) fn fail(&self, e: Error) {
         let mut state = self.shared.state.borrow_mut();
         if state.failure.is_none() {
             state.failure = Some(e);
