@@ -7,8 +7,8 @@
 //! 12  content        in zstd's format, with dictionary id 0
 //! ```
 //!
-//! A shard has one dictionary at a time. The first segment of [`SOURCE_LEN_MIN`] bytes of `_source` trains it, later ones
-//! take it over from the segments there are, so merges copy blocks as they are. A segment with [`SEEN_GROWTH`] times as much
+//! A shard has one dictionary at a time. The first segment of `SOURCE_LEN_MIN` bytes of `_source` trains it, later ones
+//! take it over from the segments there are, so merges copy blocks as they are. A segment with `SEEN_GROWTH` times as much
 //! `_source` as the dictionary has seen trains a new one: documents may have changed, and that often it costs nothing.
 //! Smaller segments go without.
 
