@@ -11,16 +11,14 @@ use ringdex_engine::analysis::AnalyzerRegistry;
 use ringdex_engine::document::{self, ParsedDocument};
 use ringdex_engine::engine::{Engine, EngineConfig, IndexOperation};
 use ringdex_engine::mapping::Mapping;
-use ringdex_engine::merge::merger;
 use ringdex_engine::merge::policy::{MergeCandidate, TieredMergePolicy};
-use ringdex_engine::merge::sink::{FileSink, Unthrottled};
 use ringdex_engine::pace::Unpaced;
 use ringdex_engine::query::{Bound, MatchKind, Query, QueryKind, TextOptions, Value};
 use ringdex_engine::search::aggs::{AggKind, AggRequest, HistogramRequest, Metric, TermsRequest, ValuesSource};
 use ringdex_engine::search::{IndexContext, Missing, SearchRequest, SortBy, SortKey, TrackTotalHits, execute};
 use ringdex_engine::seed::HashSeed;
+use ringdex_engine::store::Directory;
 use ringdex_engine::store::dma::DmaDirectory;
-use ringdex_engine::store::{Directory, File as _};
 use ringdex_engine::write::plan::Condition;
 use serde_json::{Map, json};
 
@@ -80,10 +78,7 @@ impl Merges {
         let Some(job) = engine.begin_merge(candidate) else { return Ok(()) };
         let began = Instant::now();
         let live: Vec<_> = job.sources.iter().map(|s| s.live.clone()).collect();
-        let file = engine.directory().create(&job.name, 0).await?;
-        let mut sink = FileSink::new(file, Unthrottled);
-        let merged = merger::merge(&job.sources, job.target, job.codec, &mut sink, &Unpaced).await?;
-        sink.finish().await?.close().await?;
+        let merged = job.run(engine.directory()).await?;
         let bytes = match merged.meta {
             Some(_) => Some(engine.directory().map(&job.name).await?),
             None => None,

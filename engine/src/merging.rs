@@ -8,13 +8,15 @@ use std::sync::Arc;
 use crate::engine::{Engine, Home, SegmentEntry, add};
 use crate::error::Result;
 use crate::ids::{DocId, Generation, SegmentId};
-use crate::merge::merger::{DocMap, MergeSource};
+use crate::merge::merger::{self, DocMap, MergeSource, Merged};
 use crate::merge::policy::{MergeCandidate, SegmentSize};
+use crate::merge::sink::{FileSink, Unthrottled};
+use crate::pace::Unpaced;
 use crate::segment::live_docs::LiveDocs;
 use crate::segment::reader::SegmentReader;
 use crate::segment::segment_file_name;
 use crate::segment::writer::Codec;
-use crate::store::{Directory, FileBytes};
+use crate::store::{Directory, File, FileBytes};
 
 /// A merge to be done. `Send`: it runs on a maintenance thread.
 pub struct MergeJob {
@@ -30,6 +32,20 @@ pub struct MergeJob {
     pub input_bytes: u64,
     /// Live documents of all sources.
     pub input_docs: u64,
+}
+
+impl MergeJob {
+    /// The whole merge, on the thread of the caller: the new segment's file, written and synced.
+    ///
+    /// # Errors
+    /// Those of the disk, and `Corrupt` where a source is damaged. Half a file may be left.
+    pub async fn run<D: Directory>(&self, directory: &D) -> Result<Merged> {
+        let file = directory.create(&self.name, 0).await?;
+        let mut sink = FileSink::new(file, Unthrottled);
+        let merged = merger::merge(&self.sources, self.target, self.codec, &mut sink, &Unpaced).await?;
+        sink.finish().await?.close().await?;
+        Ok(merged)
+    }
 }
 
 impl<D: Directory> Engine<D> {

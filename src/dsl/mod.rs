@@ -15,6 +15,7 @@ pub(crate) mod value;
 
 pub use query::parse_query;
 pub use search::{SearchBody, parse_search};
+pub(crate) use value::token;
 
 /// What is wrong with a body: Elasticsearch's exception, ready for the client.
 pub type DslError = crate::error::ApiError;

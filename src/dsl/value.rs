@@ -26,7 +26,7 @@ pub(super) fn failed_field(parser: &str, field: &str, cause: DslError) -> DslErr
 }
 
 /// The parser's name of a value's first token.
-pub(super) fn token(value: &Value) -> &'static str {
+pub(crate) fn token(value: &Value) -> &'static str {
     match value {
         Value::Null => "VALUE_NULL",
         Value::Bool(_) => "VALUE_BOOLEAN",

@@ -14,6 +14,7 @@ use super::raw::ObjectOut;
 use super::request::{Content, Request, Response};
 use crate::backend::SharedBackend;
 use crate::coordinate::write::{ClientKind, ClientOp, write};
+use crate::dsl::token;
 use crate::error::{ApiError, ApiResult};
 use crate::memory::{OPERATION_BYTES, too_many_writes};
 
@@ -309,18 +310,6 @@ impl BulkParser {
         };
         self.items.push(BulkItem { action: name, kind: action.kind, op });
         Ok(())
-    }
-}
-
-/// What a JSON value begins with, in Elasticsearch's names.
-fn token(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "VALUE_NULL",
-        Value::Bool(_) => "VALUE_BOOLEAN",
-        Value::Number(_) => "VALUE_NUMBER",
-        Value::String(_) => "VALUE_STRING",
-        Value::Array(_) => "START_ARRAY",
-        Value::Object(_) => "START_OBJECT",
     }
 }
 

@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 use super::lookup;
 use super::params::{self, ActiveShards, flag, indices_options};
 use super::request::{Request, Response};
+use super::search::targets_of;
 use crate::backend::SharedBackend;
 use crate::coordinate::search::{Hit, SearchPlan, Target, search, targets};
 use crate::coordinate::write::{ClientKind, ClientOp, WriteOptions, write};
@@ -341,14 +342,7 @@ async fn search_part(
     parsed.fetch.source = SourceFilter::default();
     let options = indices_options(request, IndicesOptions::OPEN_FORBID_CLOSED)?;
     let state = backend.state();
-    let list = targets(
-        backend,
-        &state,
-        &params::indices(request),
-        options,
-        request.param("routing"),
-        request.param("preference"),
-    )?;
+    let list = targets_of(backend, &state, request, options)?;
     Ok((list, parsed))
 }
 

@@ -5,13 +5,10 @@ use std::sync::Arc;
 
 use ringdex_engine::budget::Taken;
 use ringdex_engine::ids::SegmentId;
-use ringdex_engine::merge::merger::{self, Merged};
+use ringdex_engine::merge::merger::Merged;
 use ringdex_engine::merge::policy::MergeCandidate;
-use ringdex_engine::merge::sink::{FileSink, Unthrottled};
-use ringdex_engine::merging::MergeJob;
-use ringdex_engine::pace::Unpaced;
 use ringdex_engine::segment::live_docs::LiveDocs;
-use ringdex_engine::store::{Directory, File};
+use ringdex_engine::store::Directory;
 
 use crate::error::{ApiError, ApiResult};
 use crate::io::{Lane, NodeIo};
@@ -111,7 +108,10 @@ impl<I: NodeIo> Shard<I> {
         let began_with: Vec<Option<Arc<LiveDocs>>> = job.sources.iter().map(|s| s.live.clone()).collect();
         let target = job.target;
         let name = job.name.clone();
-        let merged = self.io.maintain(self.engine.directory(), move |directory| Box::pin(run(job, directory))).await;
+        let merged = self
+            .io
+            .maintain(self.engine.directory(), move |directory| Box::pin(async move { job.run(&directory).await }))
+            .await;
         add(&self.counters.merge_ns, self.timed(Stage::Merge, began));
         let finished = match merged {
             Ok(Ok(output)) => self.swap_in(target, &name, &began_with, output).await,
@@ -154,13 +154,4 @@ impl<I: NodeIo> Shard<I> {
 /// place in the id index, in one column, its norm and where it was and will be, and the ordinals of the terms.
 fn merge_bytes(docs: u64, bytes: u64) -> u64 {
     (6 << 20) + docs * 32 + bytes / 32
-}
-
-/// On the maintenance thread: the whole merge, written and synced.
-async fn run<D: Directory>(job: MergeJob, directory: D) -> ringdex_engine::Result<Merged> {
-    let file = directory.create(&job.name, 0).await?;
-    let mut sink = FileSink::new(file, Unthrottled);
-    let merged = merger::merge(&job.sources, job.target, job.codec, &mut sink, &Unpaced).await?;
-    sink.finish().await?.close().await?;
-    Ok(merged)
 }

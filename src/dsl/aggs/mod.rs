@@ -9,7 +9,7 @@ use ringdex_engine::search::aggs::{AggKind, AggRequest, DEPTH_MAX, Metric, Value
 use serde_json::{Map, Value};
 
 use super::query::parse_query;
-use super::{DslError, DslResult, composite, pipeline};
+use super::{DslError, DslResult, composite, pipeline, token};
 use bucket::{filters, ip_ranges, ranges, rare_terms, terms};
 use interval::{date_histogram, histogram};
 pub(super) use interval::{date_interval, date_unit_ms, offset_ms};
@@ -82,17 +82,6 @@ fn one(name: &str, body: &Value, depth: usize) -> DslResult<AggRequest> {
     };
     pipeline::check_places(&subs, Some(&kind))?;
     Ok(AggRequest { name: name.to_owned(), kind, subs, meta })
-}
-
-fn token(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "VALUE_NULL",
-        Value::Bool(_) => "VALUE_BOOLEAN",
-        Value::Number(_) => "VALUE_NUMBER",
-        Value::String(_) => "VALUE_STRING",
-        Value::Array(_) => "START_ARRAY",
-        Value::Object(_) => "START_OBJECT",
-    }
 }
 
 /// The parameters of one aggregation. What nobody asks for is refused at the end.

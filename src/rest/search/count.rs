@@ -3,9 +3,9 @@
 use serde_json::Value;
 
 use super::answer::shards_member;
-use super::{bare, query_only};
+use super::{bare, query_only, targets_of};
 use crate::backend::SharedBackend;
-use crate::coordinate::search::{SearchPlan, search as run, targets};
+use crate::coordinate::search::{SearchPlan, search as run};
 use crate::dsl::SearchBody;
 use crate::error::ApiResult;
 use crate::metadata::resolve::IndicesOptions;
@@ -17,14 +17,7 @@ pub async fn count(backend: &SharedBackend, mut request: Request) -> ApiResult<R
     let query = query_only(backend, &mut request).await?;
     let options = indices_options(&request, IndicesOptions::OPEN_FORBID_CLOSED)?;
     let state = backend.state();
-    let list = targets(
-        backend,
-        &state,
-        &params::indices(&request),
-        options,
-        request.param("routing"),
-        request.param("preference"),
-    )?;
+    let list = targets_of(backend, &state, &request, options)?;
     let mut wanted = bare(query, backend.now_ms());
     wanted.min_score = params::float(&request, "min_score")?;
     wanted.terminate_after = params::int(&request, "terminate_after")?.filter(|n| *n > 0).map(|n| n as u64);

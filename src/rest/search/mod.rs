@@ -12,6 +12,7 @@ mod validate;
 
 use ringdex_engine::query::{Query, QueryKind};
 use ringdex_engine::search::{SearchRequest, TrackTotalHits};
+use ringdex_net::cluster::state::ClusterState;
 use serde_json::Value;
 
 use super::lookup;
@@ -37,6 +38,17 @@ use scroll::{ScrollState, params_of_scroll, scroll_page};
 pub use scroll::{clear_scroll, scroll};
 pub use shards::search_shards;
 pub use validate::validate;
+
+/// The shards that a request's index names, `routing` and `preference` lead to.
+pub(in crate::rest) fn targets_of(
+    backend: &SharedBackend,
+    state: &ClusterState,
+    request: &Request,
+    options: IndicesOptions,
+) -> ApiResult<Vec<Target>> {
+    let (routing, preference) = (request.param("routing"), request.param("preference"));
+    targets(backend, state, &params::indices(request), options, routing, preference)
+}
 
 /// `GET|POST [/{index}]/_search`
 pub async fn search(backend: &SharedBackend, mut request: Request) -> ApiResult<Response> {

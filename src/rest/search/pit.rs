@@ -2,10 +2,9 @@
 
 use serde_json::json;
 
-use super::check_keep_alive;
 use super::context::{Held, HeldTarget, free, open_contexts};
+use super::{check_keep_alive, targets_of};
 use crate::backend::SharedBackend;
-use crate::coordinate::search::targets;
 use crate::error::{ApiError, ApiResult};
 use crate::metadata::resolve::IndicesOptions;
 use crate::rest::params::{self, indices_options, parse_time};
@@ -19,14 +18,7 @@ pub async fn open_pit(backend: &SharedBackend, request: Request) -> ApiResult<Re
     };
     check_keep_alive(keep_alive)?;
     let state = backend.state();
-    let mut list = targets(
-        backend,
-        &state,
-        &params::indices(&request),
-        options,
-        request.param("routing"),
-        request.param("preference"),
-    )?;
+    let mut list = targets_of(backend, &state, &request, options)?;
     open_contexts(backend, &mut list, keep_alive).await?;
     let id = Held { targets: HeldTarget::of(&list) }.encode()?;
     if request.path.contains("point_in_time") {

@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
+use super::targets_of;
 use crate::backend::SharedBackend;
-use crate::coordinate::search::targets;
 use crate::error::ApiResult;
 use crate::metadata::resolve::{self, IndicesOptions};
 use crate::rest::indices::stats::allocation_id;
@@ -14,14 +14,7 @@ use crate::rest::request::{Request, Response};
 pub async fn search_shards(backend: &SharedBackend, request: Request) -> ApiResult<Response> {
     let options = indices_options(&request, IndicesOptions::OPEN_FORBID_CLOSED)?;
     let state = backend.state();
-    let list = targets(
-        backend,
-        &state,
-        &params::indices(&request),
-        options,
-        request.param("routing"),
-        request.param("preference"),
-    )?;
+    let list = targets_of(backend, &state, &request, options)?;
     let names = resolve::resolve_names(&state, &params::indices(&request), options, backend.now_ms())?;
     let node = backend.node();
     let mut indices = serde_json::Map::new();
