@@ -16,6 +16,7 @@ pub mod live_docs;
 pub(crate) mod model;
 pub mod norms;
 pub(crate) mod points;
+pub(crate) mod positions;
 pub(crate) mod postings;
 pub(crate) mod presence;
 pub mod reader;
