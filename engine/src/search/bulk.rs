@@ -9,6 +9,7 @@ use smallvec::SmallVec;
 use crate::ids::{DocId, NO_MORE_DOCS};
 use crate::search::conjunction::Conjunction;
 use crate::search::cursor::{Cursor, TermCursor, cannot_beat};
+use crate::search::exact_phrase::ExactPhrase;
 use crate::search::open::Segment;
 use crate::search::phrase::{PhraseCursor, PhraseSink};
 use crate::search::sink::Sink;
@@ -29,6 +30,7 @@ pub(crate) enum Plan<'a> {
     Term(TermCursor<'a>),
     And(Box<Conjunction<'a>>),
     Or(Box<Disjunction<'a>>),
+    Exact(Box<ExactPhrase<'a>>),
     Phrase(Box<PhrasePlan<'a>>),
     Any(AnyPlan<'a>),
     Done,
@@ -65,6 +67,11 @@ impl<'a> Plan<'a> {
                 } else {
                     Plan::any(segment.open(weight, scores))
                 }
+            }
+            Weight::Phrase(phrase)
+                if phrase.slop == 0 && phrase.slots.len() > 1 && phrase.slots.iter().all(|s| s.terms.len() == 1) =>
+            {
+                segment.exact_phrase(phrase, scores).map_or(Plan::Done, |p| Plan::Exact(Box::new(p)))
             }
             Weight::Phrase(phrase) if phrase.slots.len() > 1 && phrase.slots.iter().all(|s| s.terms.len() == 1) => {
                 let terms = phrase.slots.iter().map(|s| Some((segment.term(&s.terms[0], false)?, false)));
@@ -150,6 +157,7 @@ impl<'a> Plan<'a> {
             Plan::And(and) => and.run(until, scores, sink),
             Plan::Or(or) if scores => or.run(until, sink),
             Plan::Or(or) => or.run_sets(until, sink),
+            Plan::Exact(phrase) => phrase.run(until, sink),
             Plan::Phrase(plan) => {
                 let PhrasePlan { docs, phrase } = &mut **plan;
                 docs.run(until, false, &mut PhraseSink { phrase, scores, sink })
@@ -425,7 +433,7 @@ fn look_up(
     Some(score as f32)
 }
 
-/// Documents that all slots of a phrase have, and the phrase to check them for.
+/// Documents that all slots of a sloppy phrase have, and the phrase to check them for.
 pub(crate) struct PhrasePlan<'a> {
     docs: Conjunction<'a>,
     phrase: PhraseCursor<'a>,

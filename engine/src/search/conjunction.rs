@@ -25,7 +25,7 @@ const SPAN_MAX: u32 = 1 << 16;
 
 /// Whether a way to skip work has skipped enough lately to be worth its own cost.
 #[derive(Default)]
-struct Trial {
+pub(crate) struct Trial {
     rounds: u32,
     tried: u32,
     paid: u32,
@@ -33,12 +33,12 @@ struct Trial {
 
 impl Trial {
     /// Asked before each round: always at first, later if it paid in one of four, else now and then.
-    fn worth(&mut self) -> bool {
+    pub(crate) fn worth(&mut self) -> bool {
         self.rounds = self.rounds.wrapping_add(1);
         self.tried < 8 || self.paid * 4 >= self.tried || self.rounds.is_multiple_of(16)
     }
 
-    fn note(&mut self, paid: bool) {
+    pub(crate) fn note(&mut self, paid: bool) {
         if self.tried == 32 {
             (self.tried, self.paid) = (16, self.paid / 2);
         }
@@ -48,16 +48,30 @@ impl Trial {
 }
 
 /// Candidates, ascending, and where each is in the lead's block.
-struct Batch {
-    docs: [DocId; BLOCK_LEN],
-    places: [u8; BLOCK_LEN],
-    len: usize,
+pub(crate) struct Batch {
+    pub docs: [DocId; BLOCK_LEN],
+    pub places: [u8; BLOCK_LEN],
+    pub len: usize,
 }
 
 impl Batch {
+    pub(crate) fn new() -> Box<Batch> {
+        Box::new(Batch { docs: [0; BLOCK_LEN], places: [0; BLOCK_LEN], len: 0 })
+    }
+
+    /// Starts anew with these documents, of which there may be none.
+    #[inline]
+    pub(crate) fn fill(&mut self, docs: &[DocId]) {
+        self.len = docs.len();
+        self.docs[..docs.len()].copy_from_slice(docs);
+        for (i, place) in self.places[..docs.len()].iter_mut().enumerate() {
+            *place = i as u8;
+        }
+    }
+
     /// Keeps those that `keep` answers 1 for and drops those it answers 0 for.
     #[inline]
-    fn retain(&mut self, mut keep: impl FnMut(DocId) -> usize) {
+    pub(crate) fn retain(&mut self, mut keep: impl FnMut(DocId) -> usize) {
         let mut kept = 0;
         for i in 0..self.len {
             let (doc, place) = (self.docs[i], self.places[i]);
@@ -94,8 +108,8 @@ impl Batch {
 }
 
 /// A term behind the lead.
-struct Member<'a> {
-    term: TermCursor<'a>,
+pub(crate) struct Member<'a> {
+    pub term: TermCursor<'a>,
     scores: bool,
     /// Index in the block of each of its documents, by the low bits of the document. Not cleared: what is found is compared.
     table: Box<[u8; TABLE]>,
@@ -105,8 +119,29 @@ struct Member<'a> {
     freqs: [u32; BLOCK_LEN],
 }
 
-impl Member<'_> {
+impl<'a> Member<'a> {
+    pub(crate) fn new(term: TermCursor<'a>, scores: bool) -> Member<'a> {
+        Member {
+            term,
+            scores,
+            table: vec![0; TABLE].into_boxed_slice().try_into().expect("its length"),
+            tabled: usize::MAX,
+            freqs: [0; BLOCK_LEN],
+        }
+    }
+
     fn retain(&mut self, batch: &mut Batch) {
+        self.retain_if(batch, |_, _, range, _| range.end);
+    }
+
+    /// Keeps the candidates that the term has. `check` sees those of one of its blocks: their range in the batch, and where
+    /// in the block each is. It may move some down to the start of the range, and answers where those to keep end.
+    #[inline]
+    pub(crate) fn retain_if(
+        &mut self,
+        batch: &mut Batch,
+        mut check: impl FnMut(&mut TermCursor<'a>, &mut Batch, Range<usize>, &[u8; BLOCK_LEN]) -> usize,
+    ) {
         let (mut read, mut kept) = (0, 0);
         while read < batch.len {
             if self.term.postings.seek(batch.docs[read]) == NO_MORE_DOCS {
@@ -138,6 +173,9 @@ impl Member<'_> {
                     self.freqs[batch.places[i] as usize & (BLOCK_LEN - 1)] = freqs[found[i] as usize & (BLOCK_LEN - 1)];
                 }
             }
+            if kept > from {
+                kept = check(&mut self.term, batch, from..kept, &found);
+            }
             read += count;
         }
         batch.len = kept;
@@ -166,14 +204,8 @@ impl<'a> Conjunction<'a> {
         terms.sort_by_key(|t| t.0.postings.doc_freq());
         let mut terms = terms.into_iter();
         let (lead, lead_scores) = terms.next().expect("not empty");
-        let others = terms.map(|(term, scores)| Member {
-            term,
-            scores,
-            table: vec![0; TABLE].into_boxed_slice().try_into().expect("its length"),
-            tabled: usize::MAX,
-            freqs: [0; BLOCK_LEN],
-        });
-        let batch = Box::new(Batch { docs: [0; BLOCK_LEN], places: [0; BLOCK_LEN], len: 0 });
+        let others = terms.map(|(term, scores)| Member::new(term, scores));
+        let batch = Batch::new();
         Conjunction {
             lead,
             lead_scores,
@@ -246,11 +278,7 @@ impl<'a> Conjunction<'a> {
     fn candidates(&mut self, end: DocId) -> usize {
         let docs = self.lead.postings.block_docs();
         let count = up_to(docs, end);
-        self.batch.docs[..count].copy_from_slice(&docs[..count]);
-        for (i, place) in self.batch.places[..count].iter_mut().enumerate() {
-            *place = i as u8;
-        }
-        self.batch.len = count;
+        self.batch.fill(&docs[..count]);
         count
     }
 

@@ -10,6 +10,7 @@ mod compile_text;
 mod conjunction;
 mod cursor;
 pub mod doc_set;
+mod exact_phrase;
 pub mod execute;
 pub mod explain;
 mod feed;

@@ -6,10 +6,11 @@ use crate::search::bm25::Bm25;
 use crate::search::cursor::{
     AndCursor, BoostingCursor, ColumnCursor, Combine, Cursor, NotCursor, OptionalCursor, OrCursor, TermCursor,
 };
+use crate::search::exact_phrase::{ExactPhrase, Word};
 use crate::search::leaf::Evaluated;
 use crate::search::phrase::{PhraseCursor, Slot};
 use crate::search::synonym::SynonymCursor;
-use crate::search::weight::{BoolWeight, Leaf, LeafWeight, PhraseWeight, TermWeight, Weight};
+use crate::search::weight::{BoolWeight, Leaf, LeafWeight, PhraseSlot, PhraseWeight, TermWeight, Weight};
 use crate::segment::reader::{FieldReader, PostingsCursor, SegmentReader, Want};
 
 /// A segment with the query's leaves evaluated on it.
@@ -105,6 +106,16 @@ impl<'a> Segment<'a> {
         let norms = self.reader.field(&phrase.field).and_then(FieldReader::norms);
         let bm25: Option<&'a Bm25> = phrase.bm25.as_ref().filter(|_| scores);
         (!slots.is_empty()).then(|| PhraseCursor::new(slots, phrase.slop, norms, bm25))
+    }
+
+    /// A phrase of single terms without slop, if the segment has all terms.
+    pub(crate) fn exact_phrase(&self, phrase: &'a PhraseWeight, scores: bool) -> Option<ExactPhrase<'a>> {
+        let word = |slot: &'a PhraseSlot| {
+            Some(Word { offset: slot.offset, postings: self.postings(slot.terms.first()?, Want::Positions)? })
+        };
+        let words = phrase.slots.iter().map(word).collect::<Option<Vec<_>>>()?;
+        let norms = self.reader.field(&phrase.field).and_then(FieldReader::norms);
+        Some(ExactPhrase::new(words, norms, phrase.bm25.as_ref().filter(|_| scores)))
     }
 
     fn leaf(&self, weight: &'a LeafWeight) -> Cursor<'a> {

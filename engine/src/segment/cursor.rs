@@ -311,8 +311,7 @@ impl<'a> PostingsCursor<'a> {
             if let Some(positions) = &mut self.positions {
                 let prefix = self.data.get(offset..).and_then(|d| d.first_chunk::<POSITION_PREFIX>());
                 let Some([a, b, c, d, index]) = prefix else { return false };
-                positions.block_start = (u32::from_le_bytes([*a, *b, *c, *d]) as usize, *index as usize);
-                positions.at = None;
+                positions.enter(u32::from_le_bytes([*a, *b, *c, *d]) as usize, *index as usize);
             }
             offset += POSITION_PREFIX;
         }
@@ -391,12 +390,22 @@ impl<'a> PostingsCursor<'a> {
     /// Replaces `out` with the positions in the current document, ascending. Only with `Want::Positions`.
     pub fn positions(&mut self, out: &mut Vec<u32>) {
         out.clear();
+        let mut position = 0u32;
+        out.extend(self.differences(self.index).iter().map(|&difference| {
+            position = position.wrapping_add(difference);
+            position
+        }));
+    }
+
+    /// The positions of the document at `index` of the decoded block: the first, then differences. Only with
+    /// `Want::Positions`.
+    #[inline]
+    pub(crate) fn differences(&mut self, index: usize) -> &[u32] {
         self.unpack_freqs();
-        let Some(positions) = &mut self.positions else { return };
-        if self.index >= self.len {
-            return;
+        match &mut self.positions {
+            Some(positions) if index < self.len => positions.differences(&self.freqs, index),
+            _ => &[],
         }
-        positions.read(&self.freqs, self.index, out);
     }
 
     /// Moves only the skip data to the block that holds `target` (>= current doc): last document of that block and

@@ -4,23 +4,30 @@ use crate::segment::dictionary::read_varint;
 use crate::segment::postings::{patched_len, unpack_patched};
 use crate::store::bitpack::BLOCK_LEN;
 
-/// Follows a cursor through the position sequence of its term.
+/// No position block has this offset.
+const NOWHERE: usize = usize::MAX;
+
+/// Reads the positions of documents of the block that a cursor has decoded, in any order, cheapest in ascending.
 pub(super) struct PositionCursor<'a> {
     bytes: &'a [u8],
     total: u64,
-    /// Long lists say where the varints begin; in short ones every position is read in order and they are counted.
+    /// Long lists say where the varints begin; in short ones, all of whose positions are in one block of documents, position
+    /// blocks are counted.
     tail_at: Option<u64>,
-    /// Where positions of the cursor's block of documents begin: offset of a position block, index in it.
-    pub block_start: (usize, usize),
-    /// Index in the block of the document whose positions come next; none: not in this block yet.
-    pub at: Option<usize>,
+    /// Where positions of the block of documents begin: offset of a position block, index in it.
+    start: (usize, usize),
+    /// A position block at `start` or behind: how many behind, its offset.
+    walked: (usize, usize),
+    /// Positions of the block of documents before each of its documents'.
+    before: [u32; BLOCK_LEN],
+    /// Whether `before` is that.
+    summed: bool,
     buffer: [u32; BLOCK_LEN],
     buffered: usize,
-    used: usize,
-    /// Offset of the position block after the buffered one.
-    next_offset: usize,
-    /// Position blocks before it, where they are counted.
-    blocks_before: u64,
+    /// Offset of the position block in the buffer.
+    buffered_at: usize,
+    /// A document's positions from more than one position block.
+    joined: Vec<u32>,
 }
 
 impl<'a> PositionCursor<'a> {
@@ -29,97 +36,120 @@ impl<'a> PositionCursor<'a> {
             bytes,
             total,
             tail_at,
-            block_start: (0, 0),
-            at: None,
+            start: (0, 0),
+            walked: (0, 0),
+            before: [0; BLOCK_LEN],
+            summed: false,
             buffer: [0; BLOCK_LEN],
             buffered: 0,
-            used: 0,
-            next_offset: 0,
-            blocks_before: 0,
+            buffered_at: NOWHERE,
+            joined: Vec::new(),
         }
     }
 
+    /// The cursor has decoded another block of documents; its positions begin in the position block at `offset`, at `index`.
+    #[inline]
+    pub fn enter(&mut self, offset: usize, index: usize) {
+        self.start = (offset, index);
+        self.walked = (0, offset);
+        self.summed = false;
+    }
+
+    /// The first position of the document at `index` of the block, then differences. `freqs` are those of the block.
+    #[inline]
+    pub fn differences(&mut self, freqs: &[u32; BLOCK_LEN], index: usize) -> &[u32] {
+        if !self.summed {
+            self.summed = true;
+            add_up(freqs, &mut self.before);
+        }
+        let index = index & (BLOCK_LEN - 1);
+        let from = self.start.1 + self.before[index] as usize;
+        let count = freqs[index] as usize;
+        let (block, at) = (from / BLOCK_LEN, from % BLOCK_LEN);
+        if !self.buffer(block) {
+            return &[];
+        }
+        if at + count <= self.buffered {
+            return &self.buffer[at..at + count];
+        }
+        self.join(block, at, count)
+    }
+
+    fn join(&mut self, mut block: usize, mut at: usize, mut count: usize) -> &[u32] {
+        self.joined.clear();
+        loop {
+            let ready = self.buffer[..self.buffered].get(at..).unwrap_or(&[]);
+            let ready = &ready[..ready.len().min(count)];
+            self.joined.extend_from_slice(ready);
+            count -= ready.len();
+            (block, at) = (block + 1, 0);
+            if count == 0 || !self.buffer(block) {
+                return &self.joined;
+            }
+        }
+    }
+
+    /// Whether the position block at `walked` is the tail.
+    #[inline]
     fn at_tail(&self) -> bool {
         match self.tail_at {
-            Some(tail) => self.next_offset as u64 >= tail,
-            None => self.blocks_before >= self.total / BLOCK_LEN as u64,
+            Some(tail) => self.walked.1 as u64 >= tail,
+            None => self.walked.0 as u64 >= self.total / BLOCK_LEN as u64,
         }
     }
 
-    pub fn read(&mut self, freqs: &[u32; BLOCK_LEN], index: usize, out: &mut Vec<u32>) {
-        let from = match self.at {
-            Some(at) if at <= index => at,
-            _ => {
-                self.next_offset = self.block_start.0;
-                self.blocks_before = 0;
-                self.buffered = 0;
-                self.used = 0;
-                self.skip(self.block_start.1 as u64);
-                0
-            }
-        };
-        let before: u64 = freqs[from..index].iter().map(|&f| u64::from(f)).sum();
-        self.skip(before);
-        let mut position = 0u32;
-        let mut wanted = freqs[index] as usize;
-        while wanted > 0 {
-            if self.used == self.buffered && !self.refill() {
-                break;
-            }
-            let n = wanted.min(self.buffered - self.used);
-            out.extend(self.buffer[self.used..self.used + n].iter().map(|&difference| {
-                position = position.wrapping_add(difference);
-                position
-            }));
-            self.used += n;
-            wanted -= n;
+    /// Buffers the position block that is so many behind the start, or the tail; false behind the end.
+    #[inline]
+    fn buffer(&mut self, block: usize) -> bool {
+        if block < self.walked.0 {
+            self.walked = (0, self.start.0);
         }
-        self.at = Some(index + 1);
+        while self.walked.0 < block {
+            let Some(&token) = self.bytes.get(self.walked.1) else { return false };
+            if self.at_tail() {
+                return false;
+            }
+            self.walked = (self.walked.0 + 1, self.walked.1 + patched_len(token));
+        }
+        self.buffered_at == self.walked.1 || self.refill()
     }
 
-    fn skip(&mut self, mut count: u64) {
-        loop {
-            let ready = (self.buffered - self.used) as u64;
-            if count <= ready {
-                self.used += count as usize;
-                return;
-            }
-            count -= ready;
-            self.used = self.buffered;
-            while count >= BLOCK_LEN as u64 && !self.at_tail() {
-                let Some(&token) = self.bytes.get(self.next_offset) else { return };
-                self.next_offset += patched_len(token);
-                self.blocks_before += 1;
-                count -= BLOCK_LEN as u64;
-            }
-            if count > 0 && !self.refill() {
-                return;
-            }
-        }
-    }
-
-    /// Buffers the next block or the tail; false at the end.
     fn refill(&mut self) -> bool {
-        self.used = 0;
+        self.buffered_at = NOWHERE;
         self.buffered = 0;
-        let Some(mut rest) = self.bytes.get(self.next_offset..) else { return false };
+        let Some(mut rest) = self.bytes.get(self.walked.1..) else { return false };
         if self.at_tail() {
+            // Behind it is another term's.
             let count = (self.total % BLOCK_LEN as u64) as usize;
-            let before = rest.len();
             while self.buffered < count {
                 let Some(difference) = read_varint(&mut rest) else { break };
                 self.buffer[self.buffered] = difference as u32;
                 self.buffered += 1;
             }
-            self.next_offset += (before - rest.len()).max(1);
-            // What follows belongs to another term.
-            self.bytes = self.bytes.get(..self.next_offset).unwrap_or(self.bytes);
-            return self.buffered > 0;
+        } else if unpack_patched(rest, &mut self.buffer).is_some() {
+            self.buffered = BLOCK_LEN;
         }
-        let Some(used) = unpack_patched(rest, &mut self.buffer) else { return false };
-        self.next_offset += used;
-        self.blocks_before += 1;
-        self.buffered = BLOCK_LEN;
-        true
+        self.buffered_at = self.walked.1;
+        self.buffered > 0
+    }
+}
+
+/// Sums of the values before each.
+#[inline]
+fn add_up(values: &[u32; BLOCK_LEN], sums: &mut [u32; BLOCK_LEN]) {
+    let mut before = 0u32;
+    // Sums inside a group do not wait for the group before.
+    for (group, out) in values.as_chunks::<8>().0.iter().zip(sums.as_chunks_mut::<8>().0) {
+        let mut sums = *group;
+        for step in [1, 2, 4] {
+            let shifted = sums;
+            for i in step..8 {
+                sums[i] = shifted[i].wrapping_add(shifted[i - step]);
+            }
+        }
+        for i in 0..8 {
+            out[i] = before.wrapping_add(sums[i]).wrapping_sub(group[i]);
+        }
+        before = before.wrapping_add(sums[7]);
     }
 }
