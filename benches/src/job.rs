@@ -1,6 +1,6 @@
 //! The job, the same for every engine: a corpus of passages and a file of queries.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde_json::{Value, json};
@@ -8,7 +8,10 @@ use serde_json::{Value, json};
 /// Milliseconds of a week.
 pub const WEEK_MS: i64 = 604_800_000;
 
-#[derive(Args)]
+/// Terms that a fuzzy query becomes at most, as Elasticsearch has it.
+pub const FUZZY_EXPANSIONS: u32 = 50;
+
+#[derive(Args, Clone)]
 pub struct IndexOptions {
     /// Memory of the indexing buffer, MB
     #[arg(long, default_value_t = 256)]
@@ -25,6 +28,52 @@ pub struct IndexOptions {
     /// Merge to one segment at the end
     #[arg(long)]
     pub force_merge: bool,
+    /// Leave segments as they were flushed
+    #[arg(long)]
+    pub no_merge: bool,
+}
+
+impl Default for IndexOptions {
+    /// As on the command line.
+    fn default() -> IndexOptions {
+        IndexOptions { heap_mb: 256, refresh_ms: 0, bulk: 1000, limit: u64::MAX, force_merge: false, no_merge: false }
+    }
+}
+
+impl IndexOptions {
+    /// What results are reported under.
+    pub fn op(&self) -> &'static str {
+        if self.refresh_ms > 0 { "nrt" } else { "index" }
+    }
+}
+
+#[derive(Args)]
+pub struct MergeOptions {
+    /// Segments to make one of
+    #[arg(long, default_value_t = 8)]
+    pub segments: u64,
+    /// Documents in each
+    #[arg(long, default_value_t = 40_000)]
+    pub docs: u64,
+}
+
+impl MergeOptions {
+    /// How the segments are made.
+    pub fn unmerged(&self) -> IndexOptions {
+        IndexOptions { heap_mb: 1024, no_merge: true, ..IndexOptions::default() }
+    }
+}
+
+#[derive(Args)]
+pub struct ScaleOptions {
+    /// Numbers of cores to compare; results are against the first
+    #[arg(long, value_delimiter = ',', default_value = "1,2")]
+    pub cores: Vec<usize>,
+    /// Rounds, of which the best counts
+    #[arg(long, default_value_t = 2)]
+    pub rounds: usize,
+    #[command(flatten)]
+    pub index: IndexOptions,
 }
 
 #[derive(Args)]
@@ -70,14 +119,24 @@ impl Job {
     }
 }
 
-pub fn load(path: &Path, only: &str) -> std::io::Result<Vec<Job>> {
+/// The jobs of all files whose group starts with `only`.
+pub fn load(paths: &[PathBuf], only: &str) -> std::io::Result<Vec<Job>> {
+    let mut jobs = Vec::new();
+    for path in paths {
+        jobs.extend(read(path)?);
+    }
+    jobs.retain(|j: &Job| j.group.starts_with(only));
+    Ok(jobs)
+}
+
+fn read(path: &Path) -> std::io::Result<Vec<Job>> {
     let text = std::fs::read_to_string(path)?;
     let jobs = text.lines().filter(|l| !l.is_empty() && !l.starts_with('#')).map(|line| {
         let mut columns = line.split('\t').map(str::to_owned);
         let mut next = || columns.next().expect("group, kind, collect, arguments");
         Job { group: next(), kind: next(), collect: next(), args: columns.collect() }
     });
-    Ok(jobs.filter(|j| j.group.starts_with(only)).collect())
+    Ok(jobs.collect())
 }
 
 /// A reproducible series of numbers below `n`.
@@ -88,10 +147,29 @@ impl Draw {
         Draw(88_172_645_463_325_252)
     }
 
+    /// Another series for another seed.
+    pub fn seeded(seed: u64) -> Draw {
+        let mut draw = Draw(88_172_645_463_325_252 ^ seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        (0..8).for_each(|_| drop(draw.below(2)));
+        draw
+    }
+
     pub fn below(&mut self, n: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
         self.0 % n
+    }
+
+    /// One of `from`.
+    pub fn of<'a, T>(&mut self, from: &'a [T]) -> &'a T {
+        &from[self.below(from.len() as u64) as usize]
+    }
+
+    /// `n` different ones of `from`, or all.
+    pub fn some<T: Clone>(&mut self, from: &[T], n: usize) -> Vec<T> {
+        let mut left: Vec<usize> = (0..from.len()).collect();
+        let drawn = (0..n.min(from.len())).map(|_| left.swap_remove(self.below(left.len() as u64) as usize));
+        drawn.map(|i| from[i].clone()).collect()
     }
 }

@@ -1,20 +1,32 @@
-//! Measures the engine on one core, with tantivy beside it in the same build (`--features tantivy`).
+//! Measures the engine, with tantivy beside it in the same build (`--features tantivy`), and checks what it answers.
 //!
 //! ```text
-//! bench index ENGINE CORPUS.ndjson DIR     documents per CPU second, size
-//! bench query ENGINE DIR QUERIES.tsv       latency by query group, and the hits, which must agree
-//! bench get ENGINE DIR                     random documents by id, source included
+//! bench compare CORPUS QUERIES DIR         the whole job, in turns, as a table of ratios
+//! bench verify CORPUS QUERIES DIR          answers against a scan of the corpus
+//! bench index|query|get|merge|scale ...    one piece of it, as one JSON object
+//! bench queries CORPUS OUT.tsv             draws queries from a corpus
+//! bench table DIR, bench plot DIR OUT.svg  what `compare` has measured, again
 //! ```
 //!
-//! Each prints one JSON object. ENGINE is `ringdex` or `tantivy`. See README.md beside this folder for corpus and queries.
+//! See README.md beside this folder.
 
 #![forbid(unsafe_code)]
 
+mod brute;
+mod compare;
+mod corpus;
+mod counted;
 mod job;
 mod ours;
+mod plot;
+mod process;
+mod queries;
 mod report;
+mod results;
+mod table;
 #[cfg(feature = "tantivy")]
 mod theirs;
+mod verify;
 
 use std::path::PathBuf;
 
@@ -50,7 +62,8 @@ enum Command {
     Query {
         engine: Peer,
         dir: PathBuf,
-        queries: PathBuf,
+        #[arg(required = true)]
+        queries: Vec<PathBuf>,
         #[command(flatten)]
         options: job::QueryOptions,
     },
@@ -62,20 +75,99 @@ enum Command {
         #[arg(long, default_value_t = 20_000)]
         count: u64,
     },
+    /// Merge equal segments to one
+    Merge {
+        engine: Peer,
+        corpus: PathBuf,
+        dir: PathBuf,
+        #[command(flatten)]
+        options: job::MergeOptions,
+    },
+    /// Index on several cores, one shard a core
+    Scale {
+        corpus: PathBuf,
+        dir: PathBuf,
+        #[command(flatten)]
+        options: job::ScaleOptions,
+    },
+    /// Draw queries from a corpus
+    Queries {
+        corpus: PathBuf,
+        out: PathBuf,
+        #[command(flatten)]
+        options: queries::Options,
+    },
+    /// Check answers against a scan of the corpus; fails on a difference
+    Verify {
+        corpus: PathBuf,
+        queries: PathBuf,
+        /// An index of the corpus by ringdex; made if it is not there
+        dir: PathBuf,
+        /// More queries
+        #[arg(long)]
+        more: Vec<PathBuf>,
+        /// Queries of each group
+        #[arg(long, default_value_t = 20)]
+        per_group: usize,
+        /// Only groups that start with this
+        #[arg(long, default_value = "")]
+        only: String,
+    },
+    /// Measure everything in turns and print the table of ratios
+    Compare {
+        corpus: PathBuf,
+        queries: PathBuf,
+        /// Where indexes and results (JSON lines, an engine and an op each) are kept
+        dir: PathBuf,
+        #[command(flatten)]
+        options: compare::Options,
+    },
+    /// Print the table of what `compare` has measured
+    Table {
+        dir: PathBuf,
+        #[command(flatten)]
+        options: compare::TableOptions,
+    },
+    /// Draw the ratios of what `compare` has measured
+    Plot {
+        dir: PathBuf,
+        out: PathBuf,
+        /// Lucene's results: files of JSON lines
+        #[arg(long)]
+        lucene: Vec<PathBuf>,
+    },
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     match Cli::parse().command {
-        Command::Index { engine: Peer::Ringdex, corpus, dir, options } => ours::index(&corpus, &dir, &options),
-        Command::Query { engine: Peer::Ringdex, dir, queries, options } => ours::query(&dir, &queries, &options),
-        Command::Get { engine: Peer::Ringdex, dir, count } => ours::get(&dir, count),
+        Command::Index { engine: Peer::Ringdex, corpus, dir, options } => ours::index::index(&corpus, &dir, &options),
+        Command::Query { engine: Peer::Ringdex, dir, queries, options } => {
+            ours::search::query(&dir, &queries, &options)
+        }
+        Command::Get { engine: Peer::Ringdex, dir, count } => ours::search::get(&dir, count),
+        Command::Merge { engine: Peer::Ringdex, corpus, dir, options } => ours::index::merge(&corpus, &dir, &options),
         #[cfg(feature = "tantivy")]
-        Command::Index { engine: Peer::Tantivy, corpus, dir, options } => theirs::index(&corpus, &dir, &options),
+        Command::Index { engine: Peer::Tantivy, corpus, dir, options } => theirs::index::index(&corpus, &dir, &options),
         #[cfg(feature = "tantivy")]
-        Command::Query { engine: Peer::Tantivy, dir, queries, options } => theirs::query(&dir, &queries, &options),
+        Command::Query { engine: Peer::Tantivy, dir, queries, options } => {
+            theirs::search::query(&dir, &queries, &options)
+        }
         #[cfg(feature = "tantivy")]
-        Command::Get { engine: Peer::Tantivy, dir, count } => theirs::get(&dir, count),
+        Command::Get { engine: Peer::Tantivy, dir, count } => theirs::search::get(&dir, count),
+        #[cfg(feature = "tantivy")]
+        Command::Merge { engine: Peer::Tantivy, corpus, dir, options } => theirs::index::merge(&corpus, &dir, &options),
         #[cfg(not(feature = "tantivy"))]
-        _ => Err("built without tantivy: add --features tantivy".into()),
+        Command::Index { .. } | Command::Query { .. } | Command::Get { .. } | Command::Merge { .. } => {
+            Err("built without tantivy: add --features tantivy".into())
+        }
+        Command::Scale { corpus, dir, options } => ours::scale::scale(&corpus, &dir, &options),
+        Command::Queries { corpus, out, options } => queries::write(&corpus, &out, &options),
+        Command::Verify { corpus, queries, dir, mut more, per_group, only } => {
+            more.insert(0, queries);
+            verify::verify(&corpus, &more, &dir, per_group, &only)
+        }
+        Command::Compare { corpus, queries, dir, options } => compare::compare(&corpus, &queries, &dir, &options),
+        Command::Table { dir, options } => compare::table(&dir, &options),
+        Command::Plot { dir, out, lucene } => plot::write(&results::Results::read(&dir, &lucene)?, &out),
     }
 }

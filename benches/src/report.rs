@@ -6,30 +6,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
 
-use crate::job::Job;
-
-/// CPU seconds of the process so far, all threads.
-pub fn cpu_s() -> f64 {
-    let t = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
-    t.tv_sec as f64 + t.tv_nsec as f64 * 1e-9
-}
-
-/// A stopwatch of both clocks.
-pub struct Watch(Instant, f64);
-
-impl Watch {
-    pub fn start() -> Watch {
-        Watch(Instant::now(), cpu_s())
-    }
-
-    pub fn wall_s(&self) -> f64 {
-        self.0.elapsed().as_secs_f64()
-    }
-
-    pub fn cpu_s(&self) -> f64 {
-        cpu_s() - self.1
-    }
-}
+use crate::job::{IndexOptions, Job, MergeOptions};
+use crate::process::{self, Watch};
 
 /// Bytes of the files in a directory that `wanted` accepts.
 pub fn size_of(dir: &Path, wanted: impl Fn(&str) -> bool) -> std::io::Result<u64> {
@@ -43,13 +21,6 @@ pub fn size_of(dir: &Path, wanted: impl Fn(&str) -> bool) -> std::io::Result<u64
     Ok(sum)
 }
 
-/// Highest resident memory so far, MB.
-pub fn peak_rss_mb() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:")).unwrap_or("0");
-    line.split_whitespace().next().and_then(|n| n.parse::<u64>().ok()).unwrap_or(0) / 1024
-}
-
 /// What indexing took.
 pub struct Indexed {
     pub docs: u64,
@@ -57,35 +28,80 @@ pub struct Indexed {
     pub index_bytes: u64,
     pub refreshes: u64,
     pub segments: usize,
-    pub commit_s: f64,
     pub wall_s: f64,
     pub cpu_s: f64,
     pub more: Map<String, Value>,
 }
 
 impl Indexed {
-    pub fn print(self, engine: &str) {
+    pub fn print(self, engine: &str, options: &IndexOptions) {
         let mut out = json!({
-            "engine": engine, "op": "index", "docs": self.docs, "mb": self.input_bytes as f64 / 1e6,
-            "commit_s": self.commit_s, "total_s": self.wall_s, "cpu_s": self.cpu_s,
+            "engine": engine, "op": options.op(), "docs": self.docs, "mb": self.input_bytes as f64 / 1e6,
+            "wall_s": self.wall_s, "cpu_s": self.cpu_s,
             "docs_per_s": self.docs as f64 / self.wall_s, "docs_per_cpu_s": self.docs as f64 / self.cpu_s,
             "mb_per_cpu_s": self.input_bytes as f64 / 1e6 / self.cpu_s,
             "index_over_input": self.index_bytes as f64 / self.input_bytes as f64,
-            "refreshes": self.refreshes, "segments": self.segments, "peak_rss_mb": peak_rss_mb(),
+            "refreshes": self.refreshes, "segments": self.segments, "peak_rss_mb": process::peak_rss_mb(),
         });
         out.as_object_mut().expect("an object").extend(self.more);
         println!("{out}");
     }
 }
 
+/// What a merge of equal segments took.
+pub struct Merged {
+    pub docs: u64,
+    pub input_bytes: u64,
+    pub segment_bytes: u64,
+    pub merged_bytes: u64,
+    pub wall_s: f64,
+    pub cpu_s: f64,
+}
+
+impl Merged {
+    pub fn print(self, engine: &str, options: &MergeOptions) {
+        let mb = |bytes: u64| bytes as f64 / 1e6;
+        println!(
+            "{}",
+            json!({
+                "engine": engine, "op": "merge", "segments": options.segments, "docs": self.docs,
+                "mb": mb(self.input_bytes), "segment_mb": mb(self.segment_bytes), "merged_mb": mb(self.merged_bytes),
+                "wall_s": self.wall_s, "cpu_s": self.cpu_s,
+                "docs_per_s": self.docs as f64 / self.wall_s, "docs_per_cpu_s": self.docs as f64 / self.cpu_s,
+                "mb_per_cpu_s": mb(self.input_bytes) / self.cpu_s, "segment_mb_per_cpu_s": mb(self.segment_bytes) / self.cpu_s,
+            })
+        );
+    }
+}
+
+/// What queries took.
+pub struct Measured {
+    groups: Value,
+    wall_s: f64,
+    cpu_s: f64,
+    anonymous_mb: u64,
+    preemptions: u64,
+}
+
+impl Measured {
+    pub fn print(self, engine: &str, segments: usize) {
+        println!(
+            "{}",
+            json!({"engine": engine, "op": "query", "segments": segments, "wall_s": self.wall_s, "cpu_s": self.cpu_s,
+                "anonymous_mb": self.anonymous_mb, "preemptions": self.preemptions, "groups": self.groups})
+        );
+    }
+}
+
 /// Runs every query: some seconds warm, then measured rounds. `run` answers the hits.
-pub fn measure(jobs: &[Job], reps: usize, warm_s: f64, mut run: impl FnMut(usize) -> u64) -> Value {
+pub fn measure(jobs: &[Job], reps: usize, warm_s: f64, mut run: impl FnMut(usize) -> u64) -> Measured {
     let warm = Instant::now();
     while warm.elapsed().as_secs_f64() < warm_s {
         for i in 0..jobs.len() {
             run(i);
         }
     }
+    let (watch, preemptions, mut anonymous_mb) = (Watch::start(), process::preemptions(), process::anonymous_mb());
     let mut times = vec![Vec::with_capacity(reps); jobs.len()];
     let mut hits: BTreeMap<String, u64> = BTreeMap::new();
     for rep in 0..reps {
@@ -97,7 +113,10 @@ pub fn measure(jobs: &[Job], reps: usize, warm_s: f64, mut run: impl FnMut(usize
                 *hits.entry(job.key()).or_default() += found;
             }
         }
+        anonymous_mb = anonymous_mb.max(process::anonymous_mb());
     }
+    let (wall_s, cpu_s) = (watch.wall_s(), watch.cpu_s());
+    let preemptions = process::preemptions() - preemptions;
     let mut groups: BTreeMap<String, Vec<&Vec<Duration>>> = BTreeMap::new();
     for (job, times) in jobs.iter().zip(&times) {
         groups.entry(job.key()).or_default().push(times);
@@ -114,7 +133,7 @@ pub fn measure(jobs: &[Job], reps: usize, warm_s: f64, mut run: impl FnMut(usize
         });
         (key, figures)
     });
-    Value::Object(groups.collect())
+    Measured { groups: Value::Object(groups.collect()), wall_s, cpu_s, anonymous_mb, preemptions }
 }
 
 /// Figures of gets.
