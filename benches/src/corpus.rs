@@ -9,6 +9,7 @@ use serde::Deserialize;
 
 /// One passage.
 #[derive(Deserialize)]
+#[cfg_attr(not(feature = "tantivy"), expect(dead_code, reason = "some fields are only indexed by the peer"))]
 pub struct Passage<'a> {
     #[serde(borrow)]
     pub title: Cow<'a, str>,
