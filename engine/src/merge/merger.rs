@@ -20,7 +20,7 @@ use crate::segment::stored::{PackedBlock, Sources};
 use crate::segment::writer::{Codec, Inherited, PACE_DOCS, Rows, SegmentWriter};
 use crate::segment::{ColumnKind, FieldSpec, TermsOption};
 
-/// Norm of documents in a field without norms, for impacts.
+/// Norm of documents in a field without norms, for score bounds.
 const NO_NORM: u8 = 1;
 /// Postings between two questions whether to yield.
 const PACE_POSTINGS: u32 = 2048;
@@ -346,7 +346,7 @@ impl FieldMerge<'_> {
             }
         }
         writer.begin_inverted().await?;
-        let mut inverted = InvertedWriter::new(option);
+        let mut inverted = InvertedWriter::new(option, norms);
         let (mut term, mut positions) = (Vec::new(), Vec::new());
         let mut group: Vec<(usize, u64)> = Vec::new();
         let (mut next_rank, mut work) = (0u32, 0u32);

@@ -4,24 +4,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-/// Term frequency saturation.
-pub const K1: f32 = 1.2;
-/// Length normalisation.
-pub const B: f32 = 0.75;
-
-/// Values 0 to 23 are exact; above, four significant bits.
-const FREE_VALUES: u32 = 24;
-
+pub use crate::segment::bounds::{B, K1};
 /// The field length that a norm byte stands for (the reverse of Lucene's `SmallFloat.intToByte4`).
-#[must_use]
-pub fn decode_length(norm: u8) -> u32 {
-    let value = u32::from(norm);
-    if value < FREE_VALUES {
-        return value;
-    }
-    let (bits, shift) = ((value - FREE_VALUES) & 7, (value - FREE_VALUES) >> 3);
-    FREE_VALUES + if shift == 0 { bits } else { (bits | 8) << (shift - 1) }
-}
+pub use crate::segment::norms::norm_decode as decode_length;
 
 /// A field's statistics over all segments of a searcher, deleted documents included.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -99,7 +84,7 @@ impl Bm25 {
     }
 }
 
-/// Monotonic in `freq` and in `norm`, which is what lets impacts bound it.
+/// Monotonic in `freq` and in `norm`, which is what bounds rest on.
 #[inline]
 #[must_use]
 pub fn score(weight: f32, freq: f32, norm: f32) -> f32 {

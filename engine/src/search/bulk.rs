@@ -14,11 +14,13 @@ use crate::search::open::Segment;
 use crate::search::phrase::{PhraseCursor, PhraseSink};
 use crate::search::sink::Sink;
 use crate::search::weight::{BoolWeight, Weight};
+use crate::store::bitpack::sign_bits;
 
 /// Documents of a disjunction's window: its scores stay in the first-level cache.
 const WINDOW: u32 = 2048;
-/// The same without scores: a byte a document.
-const MARKS: u32 = 4096;
+/// Words of a window of bits, and lanes that they are set in: see `PostingsCursor::set_bits`.
+pub(crate) const BITS_WORDS: usize = 64;
+pub(crate) const LANES: usize = 4;
 /// Windows of pruned disjunctions are at least this long, or their bounds would cost more than they save.
 const WINDOW_MIN: u32 = 256;
 
@@ -96,7 +98,7 @@ impl<'a> Plan<'a> {
 
     fn and(terms: Vec<Option<TermCursor<'a>>>, scores: bool) -> Plan<'a> {
         match terms.into_iter().map(|t| Some((t?, scores))).collect::<Option<Vec<_>>>() {
-            Some(terms) => Plan::And(Box::new(Conjunction::new(terms, SmallVec::new()))),
+            Some(terms) => Plan::And(Box::new(Conjunction::new(terms, SmallVec::new()).counting(!scores))),
             None => Plan::Done,
         }
     }
@@ -126,7 +128,7 @@ impl<'a> Plan<'a> {
             return None;
         }
         sets.sort_by_key(|s| matches!(s, Cursor::Column(_)));
-        Some(Plan::And(Box::new(Conjunction::new(terms, sets))))
+        Some(Plan::And(Box::new(Conjunction::new(terms, sets).counting(!scores))))
     }
 
     fn any(cursor: Cursor<'a>) -> Plan<'a> {
@@ -182,21 +184,16 @@ fn run_term<S: Sink>(cursor: &mut TermCursor<'_>, until: DocId, sink: &mut S) ->
         if cursor.max <= floor {
             return false;
         }
-        let mut from = cursor.doc();
-        let (mut last, mut bound) = cursor.block(from);
-        while bound <= floor {
-            from = last.saturating_add(1);
-            if from >= until {
-                break;
-            }
-            (last, bound) = cursor.block(from);
-        }
-        if cursor.postings.seek(from) >= until || bound <= floor {
+        let from = cursor.next_above(cursor.doc(), f64::from(floor));
+        if cursor.postings.seek(from) >= until {
             continue;
         }
-        cursor.scores_until(last.min(until - 1), |doc, score| {
-            if score > sink.floor() {
+        let last = cursor.block(cursor.doc()).0;
+        let mut floor = floor;
+        cursor.scores_from(last.min(until - 1), f64::from(floor), |doc, score| {
+            if score > floor {
                 sink.hit(doc, score);
+                floor = sink.floor();
             }
         });
     }
@@ -211,10 +208,11 @@ pub(crate) struct Disjunction<'a> {
     base: DocId,
     /// Only with scores.
     sums: Box<[f64]>,
-    bits: [u64; MARKS as usize / 64],
-    /// 1 for each document of the window that matches. To set bits one after another in one word, each would wait for the
-    /// one before.
-    marks: Box<[u8; MARKS as usize]>,
+    /// 255 for each document of the window that matches. To set bits one after another in one word, each would wait for the
+    /// one before. Only with scores.
+    marks: Box<[u8]>,
+    /// Documents of a window that may win, with what is known of their scores.
+    likely: Vec<(DocId, f32)>,
 }
 
 impl<'a> Disjunction<'a> {
@@ -224,8 +222,8 @@ impl<'a> Disjunction<'a> {
             terms,
             base: 0,
             sums: if scores { vec![0.0; WINDOW as usize].into() } else { Box::default() },
-            bits: [0; MARKS as usize / 64],
-            marks: vec![0; MARKS as usize].into_boxed_slice().try_into().expect("its length"),
+            marks: if scores { vec![0; WINDOW as usize].into() } else { Box::default() },
+            likely: Vec::new(),
         }
     }
 
@@ -317,16 +315,22 @@ impl<'a> Disjunction<'a> {
         mut floor: f32,
         sink: &mut S,
     ) {
-        let mut doc = self.terms[lead].postings.seek(first);
-        while doc <= end {
-            let score = f64::from(self.terms[lead].score());
-            if let Some(score) = look_up(&mut self.terms, lookups, doc, score, floor)
+        let Disjunction { terms, likely, .. } = self;
+        let least = needed(floor, lookups.first().map_or(0.0, |l| l.1));
+        likely.clear();
+        terms[lead].postings.seek(first);
+        terms[lead].scores_from(end, least, |doc, score| {
+            if f64::from(score) >= least {
+                likely.push((doc, score));
+            }
+        });
+        for &(doc, score) in &*likely {
+            if let Some(score) = look_up(terms, lookups, doc, f64::from(score), floor)
                 && score > floor
             {
                 sink.hit(doc, score);
                 floor = sink.floor().max(floor);
             }
-            doc = self.terms[lead].postings.next();
         }
     }
 
@@ -342,6 +346,7 @@ impl<'a> Disjunction<'a> {
     ) {
         let Disjunction { terms, sums, marks, .. } = self;
         let sums: &mut [f64; WINDOW as usize] = (&mut **sums).try_into().expect("with scores");
+        let marks: &mut [u8; WINDOW as usize] = (&mut **marks).try_into().expect("with scores");
         for (i, term) in terms.iter_mut().enumerate() {
             if i < 128 && weak >> i & 1 == 1 {
                 continue;
@@ -349,23 +354,32 @@ impl<'a> Disjunction<'a> {
             term.postings.seek(first);
             term.scores_until(end, |doc, score| {
                 let at = (doc - first) as usize & (WINDOW as usize - 1);
-                marks[at] = 1;
+                marks[at] = 255;
                 sums[at] += f64::from(score);
             });
         }
+        let rest = lookups.first().map_or(0.0, |l| l.1);
+        let mut least = needed(floor, rest);
         for (index, marks) in marks.as_chunks_mut::<64>().0[..=((end - first) / 64) as usize].iter_mut().enumerate() {
-            let mut word = gather_bits(marks);
+            let mut word = sign_bits(marks);
+            if word == 0 {
+                continue;
+            }
             marks.fill(0);
             while word != 0 {
                 let at = index * 64 + word.trailing_zeros() as usize;
                 word &= word - 1;
                 let sum = std::mem::take(&mut sums[at]);
+                if sum < least {
+                    continue;
+                }
                 let doc = first + at as u32;
                 if let Some(score) = look_up(terms, lookups, doc, sum, floor)
                     && score > floor
                 {
                     sink.hit(doc, score);
                     floor = sink.floor();
+                    least = needed(floor, rest);
                 }
             }
         }
@@ -373,43 +387,41 @@ impl<'a> Disjunction<'a> {
 
     /// Without scores: a bitmap of each window.
     fn run_sets<S: Sink>(&mut self, until: DocId, sink: &mut S) -> bool {
-        let Disjunction { terms, bits, marks, .. } = self;
         loop {
             if sink.full() {
                 return false;
             }
-            let first = terms.iter().map(TermCursor::doc).min().unwrap_or(NO_MORE_DOCS);
+            let first = self.terms.iter().map(TermCursor::doc).min().unwrap_or(NO_MORE_DOCS);
             if first >= until {
                 return first != NO_MORE_DOCS;
             }
             let wanted = sink.skip(first);
             if wanted > first {
-                terms.iter_mut().for_each(|t| {
+                self.terms.iter_mut().for_each(|t| {
                     t.postings.seek(wanted);
                 });
                 continue;
             }
-            let start = first & !63;
-            let end = start.saturating_add(MARKS - 1).min(until - 1);
-            for term in terms.iter_mut() {
-                term.docs_until(end, |doc| marks[(doc - start) as usize & (MARKS as usize - 1)] = 1);
+            let base = first & !63;
+            let mut lanes = [[0; BITS_WORDS]; LANES];
+            for term in &mut self.terms {
+                term.postings.set_bits(base, &mut lanes);
             }
-            let count = ((end - start) / 64) as usize + 1;
-            for (word, marks) in bits[..count].iter_mut().zip(marks.as_chunks::<64>().0) {
-                *word = gather_bits(marks);
-            }
-            sink.set(start, &bits[..count]);
-            marks[..count * 64].fill(0);
+            sink.set(base, &merge(&lanes));
         }
     }
 }
 
-/// Lowest bit of each byte, which is 0 or 1, as one word.
+/// All lanes of a window in one.
 #[inline]
-fn gather_bits(marks: &[u8; 64]) -> u64 {
-    // The product moves bit 8 i to bit 56 + i, and nothing else there.
-    let eight = |bytes: &[u8; 8]| u64::from_le_bytes(*bytes).wrapping_mul(0x0102_0408_1020_4080) >> 56;
-    marks.as_chunks::<8>().0.iter().enumerate().fold(0, |word, (i, bytes)| word | eight(bytes) << (8 * i))
+pub(crate) fn merge(lanes: &[[u64; BITS_WORDS]; LANES]) -> [u64; BITS_WORDS] {
+    std::array::from_fn(|i| lanes.iter().fold(0, |word, lane| word | lane[i]))
+}
+
+/// Below this a sum cannot beat `floor` even with `rest` added; see [`cannot_beat`], which is exact.
+#[inline]
+fn needed(floor: f32, rest: f64) -> f64 {
+    if floor < 0.0 { f64::NEG_INFINITY } else { f64::from(floor) * (1.0 - 1e-9) - rest }
 }
 
 /// Adds the weak terms' scores, as long as the floor may still be beaten.

@@ -9,9 +9,10 @@ use std::ops::Range;
 use smallvec::SmallVec;
 
 use crate::ids::{DocId, NO_MORE_DOCS};
+use crate::search::bulk::{BITS_WORDS, LANES, merge};
 use crate::search::cursor::{Cursor, TermCursor, cannot_beat, up_to};
 use crate::search::sink::Sink;
-use crate::segment::cursor::lower_bound;
+use crate::segment::cursor::{Bitmap, lower_bound};
 use crate::store::bitpack::BLOCK_LEN;
 
 /// Documents that a table tells apart: blocks that span more are searched.
@@ -20,6 +21,10 @@ const TABLE: usize = 4096;
 const PER_CANDIDATE: usize = 8;
 /// Scores of the lead are a reason to look no further where the next term is so many times as frequent.
 const MUCH_RARER: u64 = 8;
+/// Windows are laid over each other where no term is so many times as frequent as the rarest, which has at least as many
+/// documents as this.
+const WINDOWS_NEAR: u64 = 16;
+const WINDOWS_FROM: u64 = 1024;
 /// Documents that one bound may span.
 const SPAN_MAX: u32 = 1 << 16;
 
@@ -105,6 +110,22 @@ impl Batch {
         }
         *kept = to;
     }
+
+    /// As `sift`, for a block that is a bitmap.
+    #[inline(always)]
+    fn sift_bits(&mut self, range: Range<usize>, kept: &mut usize, found: &mut [u8; BLOCK_LEN], bitmap: &Bitmap) {
+        const MASK: usize = BLOCK_LEN - 1;
+        let mut to = *kept;
+        for i in range {
+            let (doc, place) = (self.docs[i & MASK], self.places[i & MASK]);
+            let (has, at) = bitmap.find(doc);
+            self.docs[to & MASK] = doc;
+            self.places[to & MASK] = place;
+            found[to & MASK] = at;
+            to += usize::from(has);
+        }
+        *kept = to;
+    }
 }
 
 /// A term behind the lead.
@@ -151,34 +172,45 @@ impl<'a> Member<'a> {
             let count = up_to(&batch.docs[read..batch.len], last);
             let from = kept;
             let mut found = [0u8; BLOCK_LEN];
-            let docs = self.term.postings.whole_block();
-            let span = last.wrapping_sub(docs[0]) as usize;
             let number = self.term.postings.block_number();
             let ahead = BLOCK_LEN.saturating_sub(self.term.postings.block_index());
-            if self.tabled == number || span < TABLE && ahead < count * PER_CANDIDATE {
-                if self.tabled != number {
-                    self.tabled = number;
-                    for (i, &doc) in docs.iter().enumerate().take_while(|d| *d.1 <= last) {
-                        self.table[doc as usize % TABLE] = i as u8;
-                    }
-                }
-                let table = &self.table;
-                batch.sift(read..read + count, &mut kept, &mut found, docs, |doc| table[doc as usize % TABLE]);
+            let candidates = read..read + count;
+            if let Some(bitmap) = self.term.postings.bitmap() {
+                batch.sift_bits(candidates, &mut kept, &mut found, bitmap);
             } else {
-                batch.sift(read..read + count, &mut kept, &mut found, docs, |doc| lower_bound(docs, doc) as u8);
-            }
-            if self.scores && kept > from {
-                let freqs = self.term.postings.block_freqs();
-                for i in from..kept {
-                    self.freqs[batch.places[i] as usize & (BLOCK_LEN - 1)] = freqs[found[i] as usize & (BLOCK_LEN - 1)];
+                let docs = self.term.postings.whole_block();
+                let span = last.wrapping_sub(docs[0]) as usize;
+                if self.tabled == number || span < TABLE && ahead < count * PER_CANDIDATE {
+                    if self.tabled != number {
+                        self.tabled = number;
+                        for (i, &doc) in docs.iter().enumerate().take_while(|d| *d.1 <= last) {
+                            self.table[doc as usize % TABLE] = i as u8;
+                        }
+                    }
+                    let table = &self.table;
+                    batch.sift(candidates, &mut kept, &mut found, docs, |doc| table[doc as usize % TABLE]);
+                } else {
+                    batch.sift(candidates, &mut kept, &mut found, docs, |doc| lower_bound(docs, doc) as u8);
                 }
             }
+            self.note_freqs(batch, from..kept, &found);
             if kept > from {
                 kept = check(&mut self.term, batch, from..kept, &found);
             }
             read += count;
         }
         batch.len = kept;
+    }
+
+    /// Keeps the frequencies of candidates that are `found` in the block.
+    #[inline]
+    fn note_freqs(&mut self, batch: &Batch, range: Range<usize>, found: &[u8; BLOCK_LEN]) {
+        if self.scores && !range.is_empty() {
+            let freqs = self.term.postings.block_freqs();
+            for i in range {
+                self.freqs[batch.places[i] as usize & (BLOCK_LEN - 1)] = freqs[found[i] as usize & (BLOCK_LEN - 1)];
+            }
+        }
     }
 }
 
@@ -192,6 +224,10 @@ pub(crate) struct Conjunction<'a> {
     /// Neither is a term; columns last.
     sets: SmallVec<[Cursor<'a>; 2]>,
     batch: Box<Batch>,
+    /// Whether to go window by window with a bitmap of each.
+    windows: bool,
+    /// Documents before are done; only with scores.
+    at: DocId,
     /// Bounds of the other terms' blocks; else their whole lists' bound them.
     block_bounds: Trial,
     /// The lead's scores, before the other terms are looked up.
@@ -212,18 +248,29 @@ impl<'a> Conjunction<'a> {
             others: others.collect(),
             sets,
             batch,
+            windows: false,
+            at: 0,
             block_bounds: Trial::default(),
             lead_first: Trial::default(),
         }
     }
 
+    /// For matches without scores, `counting`: bitmaps of windows where that takes less than a look for each candidate.
+    pub(crate) fn counting(mut self, counting: bool) -> Conjunction<'a> {
+        let docs = |term: &TermCursor<'_>| u64::from(term.postings.doc_freq());
+        let lead = docs(&self.lead);
+        let sets = self.sets.iter().all(|s| matches!(s, Cursor::All { .. } | Cursor::Set { .. }));
+        let near = self.others.last().is_none_or(|o| docs(&o.term) <= lead * WINDOWS_NEAR);
+        self.windows = counting && sets && near && lead >= WINDOWS_FROM;
+        self
+    }
+
     /// As `Plan::run`.
     pub(crate) fn run<S: Sink>(&mut self, until: DocId, scores: bool, sink: &mut S) -> bool {
+        if self.windows {
+            return self.run_windows(until, sink);
+        }
         loop {
-            let doc = self.lead.doc();
-            if doc >= until {
-                return doc != NO_MORE_DOCS;
-            }
             if sink.full() {
                 return false;
             }
@@ -231,23 +278,37 @@ impl<'a> Conjunction<'a> {
             let mut end = until - 1;
             let mut others_bound = None;
             if scores && floor >= 0.0 {
-                let (last, bound) = self.lead.block(doc);
-                end = last.min(doc.saturating_add(SPAN_MAX));
+                let most: f64 = self.others.iter().filter(|o| o.scores).map(|o| f64::from(o.term.max)).sum();
+                self.at = self.lead.next_above(self.at.max(self.lead.doc()), f64::from(floor) - most);
+                let at = self.at;
+                if at >= until {
+                    return at != NO_MORE_DOCS;
+                }
+                let (last, bound) = self.lead.block(at);
+                end = last.min(at.saturating_add(SPAN_MAX));
                 let bound = f64::from(bound);
-                let mut rest: f64 = self.others.iter().filter(|o| o.scores).map(|o| f64::from(o.term.max)).sum();
+                let mut rest = most;
                 let mut hopeless = cannot_beat(bound + rest, floor);
                 if !hopeless && self.block_bounds.worth() {
-                    rest = self.others.iter_mut().filter(|o| o.scores).map(|o| f64::from(o.term.bound(doc, end))).sum();
+                    rest = self.others.iter_mut().filter(|o| o.scores).map(|o| f64::from(o.term.bound(at, end))).sum();
                     hopeless = cannot_beat(bound + rest, floor);
                     self.block_bounds.note(hopeless);
                 }
                 if hopeless {
-                    self.lead.postings.seek(end.saturating_add(1));
+                    self.at = end.saturating_add(1);
+                    continue;
+                }
+                if self.lead.postings.seek(at) > end {
                     continue;
                 }
                 end = end.min(until - 1);
                 others_bound = Some(rest);
-            } else {
+            }
+            let doc = self.lead.doc();
+            if doc >= until {
+                return doc != NO_MORE_DOCS;
+            }
+            if others_bound.is_none() {
                 let wanted = sink.skip(doc);
                 if wanted > doc {
                     self.lead.postings.seek(wanted);
@@ -271,6 +332,40 @@ impl<'a> Conjunction<'a> {
                 sink.hits(&self.batch.docs[..self.batch.len]);
             }
             self.lead.postings.advance(count);
+        }
+    }
+
+    /// Without scores: the bitmaps of a window of all terms and sets, laid over each other.
+    fn run_windows<S: Sink>(&mut self, until: DocId, sink: &mut S) -> bool {
+        loop {
+            let doc = self.lead.doc();
+            if doc >= until {
+                return doc != NO_MORE_DOCS;
+            }
+            if sink.full() {
+                return false;
+            }
+            let wanted = sink.skip(doc);
+            if wanted > doc {
+                self.lead.postings.seek(wanted);
+                continue;
+            }
+            let base = doc & !63;
+            let mut lanes = [[0; BITS_WORDS]; LANES];
+            self.lead.postings.set_bits(base, &mut lanes);
+            let mut bits = merge(&lanes);
+            for set in &self.sets {
+                let Cursor::Set { set, .. } = set else { continue };
+                let words = set.words().get((base / 64) as usize..).unwrap_or(&[]);
+                bits.iter_mut().zip(words).for_each(|(a, b)| *a &= b);
+            }
+            for other in &mut self.others {
+                let mut lanes = [[0; BITS_WORDS]; LANES];
+                other.term.postings.seek(doc);
+                other.term.postings.set_bits(base, &mut lanes);
+                bits.iter_mut().zip(merge(&lanes)).for_each(|(a, b)| *a &= b);
+            }
+            sink.set(base, &bits);
         }
     }
 
@@ -300,6 +395,15 @@ impl<'a> Conjunction<'a> {
             match set {
                 Cursor::All { .. } => {}
                 Cursor::Set { set, .. } => self.batch.retain(|doc| usize::from(set.contains(doc))),
+                Cursor::Column(column) => {
+                    let (mut keeps, mut at) = ([0u8; BLOCK_LEN], 0);
+                    column.test(&self.batch.docs[..self.batch.len], |matches| {
+                        keeps[at & (BLOCK_LEN - 1)] = u8::from(matches);
+                        at += 1;
+                    });
+                    let mut keeps = keeps.iter();
+                    self.batch.retain(|_| usize::from(keeps.next().copied().unwrap_or(0)));
+                }
                 other => self.batch.retain(|doc| usize::from(other.seek(doc) == doc && other.matches())),
             }
         }

@@ -15,7 +15,9 @@ use crate::search::doc_set::DocSet;
 use crate::search::leaf::in_ranges;
 use crate::search::phrase::PhraseCursor;
 use crate::search::synonym::SynonymCursor;
+use crate::segment::bounds;
 use crate::segment::reader::{NumberColumn, PostingsCursor};
+use crate::store::bitpack::sign_bits;
 
 pub(crate) enum Cursor<'a> {
     Empty,
@@ -290,6 +292,10 @@ pub(crate) struct TermCursor<'a> {
     norms: Option<&'a [u8]>,
     table: &'a [f32; 256],
     weight: f32,
+    /// What makes bounds of blocks ones of scores.
+    scale: f32,
+    /// Frequency and norm of a document that is not good enough any more.
+    weak: (u8, u8),
     /// No document scores more; 0 for a term that does not score.
     pub max: f32,
 }
@@ -305,31 +311,16 @@ impl<'a> TermCursor<'a> {
         bm25: Option<&'a Bm25>,
     ) -> TermCursor<'a> {
         postings.next();
-        let mut cursor = TermCursor {
+        let (scale, max) = bm25.map_or((0.0, 0.0), |b| score_bounds(&mut postings, norms, b));
+        TermCursor {
             postings,
             norms,
             table: bm25.map_or(&NO_TABLE, |b| &b.norms.0),
             weight: bm25.map_or(0.0, |b| b.weight),
-            max: 0.0,
-        };
-        if bm25.is_some() {
-            cursor.max = cursor.best_of_list();
+            scale,
+            weak: (0, 0),
+            max,
         }
-        cursor
-    }
-
-    fn best_of_list(&mut self) -> f32 {
-        if !self.postings.is_short() {
-            return best(self.postings.impacts(), self.weight, self.table);
-        }
-        // A short list is all there: its scores are known sooner than what bounds them.
-        let (docs, freqs) = self.postings.block();
-        let mut best = 0.0f32;
-        for (&doc, &freq) in docs.iter().zip(freqs) {
-            let norm = self.norms.map_or(1, |n| n[doc as usize]);
-            best = best.max(bm25::score(self.weight, freq as f32, self.table[norm as usize]));
-        }
-        best
     }
 
     #[inline]
@@ -392,23 +383,48 @@ impl<'a> TermCursor<'a> {
         }
     }
 
-    /// The same without scores.
+    /// Calls `visit` with each document up to `end` (included) that may score at least `least`, and its score; stands on the
+    /// first behind `end`. Documents that have the term too seldom, however short their field, cost next to nothing.
     #[inline]
-    pub(crate) fn docs_until(&mut self, end: DocId, mut visit: impl FnMut(DocId)) {
+    pub(crate) fn scores_from(&mut self, end: DocId, least: f64, mut visit: impl FnMut(DocId, f32)) {
+        // weight f / (f + k) >= least, for the smallest k that there is; rounded down.
+        let (weight, smallest) = (f64::from(self.weight), f64::from(self.table[0]));
+        let freq = least * smallest / (weight - least) * (1.0 - 1e-9);
+        let freq = if least <= 0.0 {
+            1.0
+        } else if least < weight {
+            freq
+        } else {
+            f64::from(u32::MAX)
+        };
+        let freq = freq as u32;
+        if freq < 2 {
+            return self.scores_until(end, visit);
+        }
         while self.doc() <= end {
-            let docs = self.postings.block_docs();
+            let (docs, freqs) = self.postings.block();
             let count = up_to(docs, end);
-            docs[..count].iter().for_each(|&doc| visit(doc));
+            for (docs, freqs) in docs[..count].chunks(64).zip(freqs[..count].chunks(64)) {
+                let mut often = [0u8; 64];
+                often.iter_mut().zip(freqs).for_each(|(o, &f)| *o = if f >= freq { 255 } else { 0 });
+                let mut word = sign_bits(&often);
+                while word != 0 {
+                    let at = word.trailing_zeros() as usize;
+                    word &= word - 1;
+                    let doc = docs[at & 63];
+                    let norm = self.norms.map_or(1, |n| n[doc as usize]);
+                    visit(doc, bm25::score(weight as f32, freqs[at & 63] as f32, self.table[norm as usize]));
+                }
+            }
             self.postings.advance(count);
         }
     }
 
     /// The block around `target`, which must not fall from call to call: its last document, and a bound on scores in it.
+    #[inline]
     pub(crate) fn block(&mut self, target: DocId) -> (DocId, f32) {
-        let (weight, table) = (self.weight, self.table);
-        let score = |freq, norm: u8| bm25::score(weight, freq as f32, table[norm as usize]);
-        match self.postings.block_max(target, score) {
-            Some(bound) => bound,
+        match self.postings.block_bound(target) {
+            Some((last, bound)) => (last, f32::from(bound) * self.scale),
             // A short list is one block.
             None => match self.postings.block_last() {
                 Some(last) if last >= target => (last, self.max),
@@ -418,15 +434,48 @@ impl<'a> TermCursor<'a> {
     }
 
     /// Bound on scores from `from` (not falling from call to call) to `to`, both included.
+    #[inline]
     pub(crate) fn bound(&mut self, from: DocId, to: DocId) -> f32 {
-        let (mut last, mut bound) = self.block(from);
-        while last < to && bound < self.max {
-            let (next_last, next) = self.block(last + 1);
-            bound = bound.max(next);
-            last = next_last;
+        match self.postings.range_bound(from, to) {
+            Some(bound) => f32::from(bound) * self.scale,
+            None => self.block(from).1,
         }
-        bound
     }
+
+    /// The first document from `target` on that is in a block that may have a score above `floor`; `NO_MORE_DOCS` if there
+    /// is none. Floors must not fall.
+    #[inline]
+    pub(crate) fn next_above(&mut self, target: DocId, floor: f64) -> DocId {
+        // Rounded down, and one less: what is left out cannot be above.
+        let quanta = if self.scale > 0.0 { floor / f64::from(self.scale) - 1.0 } else { 0.0 };
+        let TermCursor { postings, table, weight, weak, .. } = self;
+        postings.next_above(target, quanta.max(0.0) as u16, |freq, norm| {
+            // Many blocks have the same best document, and often it is just as good as what the floor is of.
+            if *weak == (freq, norm) {
+                return true;
+            }
+            let hopeless = f64::from(bm25::score(*weight, f32::from(freq), table[norm as usize])) <= floor;
+            if hopeless {
+                *weak = (freq, norm);
+            }
+            hopeless
+        })
+    }
+}
+
+/// What makes bounds of the postings' blocks ones of scores, and a bound on all scores. Stands on the first document.
+pub(crate) fn score_bounds(postings: &mut PostingsCursor<'_>, norms: Option<&[u8]>, bm25: &Bm25) -> (f32, f32) {
+    let scale = bounds::scale(bm25.weight, bm25.average_length, postings.bound_average());
+    if let Some(bound) = postings.list_bound() {
+        return (scale, f32::from(bound) * scale);
+    }
+    // A short list is all there.
+    let (docs, freqs) = postings.block();
+    let mut best = 0.0f32;
+    for (&doc, &freq) in docs.iter().zip(freqs) {
+        best = best.max(bm25.score(freq as f32, norms.map_or(1, |n| n[doc as usize])));
+    }
+    (scale, best)
 }
 
 /// How many of `docs` (ascending, the first not behind `end`) are up to `end`.
@@ -436,11 +485,6 @@ pub(crate) fn up_to(docs: &[DocId], end: DocId) -> usize {
         Some(&last) if last <= end => docs.len(),
         _ => docs.partition_point(|&d| d <= end),
     }
-}
-
-#[inline]
-pub(crate) fn best(impacts: &[(u32, u8)], weight: f32, table: &[f32; 256]) -> f32 {
-    impacts.iter().fold(0.0f32, |m, &(freq, norm)| m.max(bm25::score(weight, freq as f32, table[norm as usize])))
 }
 
 /// Documents whose number is in one of some ranges: every document is a candidate, so it belongs behind another cursor.
@@ -453,6 +497,26 @@ pub(crate) struct ColumnCursor<'a> {
 }
 
 impl ColumnCursor<'_> {
+    /// Calls `keep` for each of `docs`, which ascend, with whether it matches.
+    pub(crate) fn test(&mut self, docs: &[DocId], mut keep: impl FnMut(bool)) {
+        if self.column.is_single() && self.column.is_full() {
+            self.column.gather(docs, &mut self.values);
+            if let [only] = self.ranges
+                && !only.is_empty()
+            {
+                let (low, span) = (*only.start(), only.end().wrapping_sub(*only.start()));
+                self.values.iter().for_each(|v| keep(v.wrapping_sub(low) <= span));
+            } else {
+                self.values.iter().for_each(|&v| keep(in_ranges(self.ranges, v)));
+            }
+            return;
+        }
+        for &doc in docs {
+            self.doc = doc;
+            keep(self.matches());
+        }
+    }
+
     fn seek(&mut self, target: DocId) -> DocId {
         if self.doc < target {
             self.doc = if target < self.end { target } else { NO_MORE_DOCS };

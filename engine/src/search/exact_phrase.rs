@@ -9,7 +9,7 @@ use std::ops::ControlFlow;
 use crate::ids::{DocId, NO_MORE_DOCS};
 use crate::search::bm25::{self, Bm25};
 use crate::search::conjunction::{Batch, Member, Trial};
-use crate::search::cursor::{TermCursor, up_to};
+use crate::search::cursor::{TermCursor, score_bounds, up_to};
 use crate::search::sink::Sink;
 use crate::segment::reader::PostingsCursor;
 use crate::store::bitpack::BLOCK_LEN;
@@ -28,6 +28,8 @@ pub(crate) struct ExactPhrase<'a> {
     others: Vec<(u32, Member<'a>)>,
     norms: Option<&'a [u8]>,
     bm25: Option<&'a Bm25>,
+    /// What makes the lead's bounds ones of scores.
+    scale: f32,
     /// No phrase scores more.
     max: f32,
     batch: Box<Batch>,
@@ -70,16 +72,16 @@ impl<'a> ExactPhrase<'a> {
     pub(crate) fn new(mut words: Vec<Word<'a>>, norms: Option<&'a [u8]>, bm25: Option<&'a Bm25>) -> ExactPhrase<'a> {
         words.sort_by_key(|w| w.postings.doc_freq());
         let mut words = words.into_iter().map(|w| (w.offset, TermCursor::new(w.postings, norms, None)));
-        let (lead_offset, lead) = words.next().expect("not empty");
+        let (lead_offset, mut lead) = words.next().expect("not empty");
         // A phrase is at most as frequent as its rarest term.
-        let max = bm25
-            .map_or(0.0, |b| lead.postings.impacts().iter().map(|&(f, n)| b.score(f as f32, n)).fold(0.0, f32::max));
+        let (scale, max) = bm25.map_or((0.0, 0.0), |b| score_bounds(&mut lead.postings, norms, b));
         ExactPhrase {
             lead,
             lead_offset,
             others: words.map(|(offset, term)| (offset, Member::new(term, false))).collect(),
             norms,
             bm25,
+            scale,
             max,
             batch: Batch::new(),
             starts: Starts { places: Vec::new(), spans: Box::new([(0, 0); BLOCK_LEN]) },
@@ -88,9 +90,9 @@ impl<'a> ExactPhrase<'a> {
     }
 
     /// The lead's block around `target`, which must not fall from call to call: its last document, and a bound on scores.
-    fn block(&mut self, bm25: &Bm25, target: DocId) -> (DocId, f32) {
-        match self.lead.postings.block_max(target, |freq, norm| bm25.score(freq as f32, norm)) {
-            Some(bound) => bound,
+    fn block(&mut self, target: DocId) -> (DocId, f32) {
+        match self.lead.postings.block_bound(target) {
+            Some((last, bound)) => (last, f32::from(bound) * self.scale),
             // A short list is one block.
             None => match self.lead.postings.block_last() {
                 Some(last) if last >= target => (last, self.max),
@@ -113,9 +115,9 @@ impl<'a> ExactPhrase<'a> {
             let floor = sink.floor();
             let pruning = self.bm25.filter(|_| floor >= 0.0);
             let mut end = until - 1;
-            if let Some(bm25) = pruning {
+            if pruning.is_some() {
                 while wanted < until {
-                    let (last, bound) = self.block(bm25, wanted);
+                    let (last, bound) = self.block(wanted);
                     if bound > floor {
                         end = end.min(last);
                         break;

@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 
 use crate::ids::{DocId, NO_MORE_DOCS};
 use crate::search::bm25::{self, Bm25};
-use crate::search::cursor::ALIGN_TRIES;
+use crate::search::cursor::{ALIGN_TRIES, score_bounds};
 use crate::search::sink::Sink;
 use crate::segment::reader::PostingsCursor;
 
@@ -138,6 +138,8 @@ pub(crate) struct PhraseCursor<'a> {
     freq: f32,
     norms: Option<&'a [u8]>,
     bm25: Option<&'a Bm25>,
+    /// What makes the rarest slot's bounds ones of scores.
+    scale: f32,
     max: f32,
     scratch: Vec<u32>,
     /// Whether two slots share a term: then a sloppy match must not use one position twice.
@@ -156,10 +158,10 @@ impl<'a> PhraseCursor<'a> {
             (0..slots.len()).any(|i| slots[..i].iter().any(|s| s.keys.iter().any(|k| slots[i].keys.contains(k))));
         slots.sort_by_key(|s| s.cost);
         // A phrase is at most as frequent as its rarest term.
-        let max = bm25.map_or(0.0, |b| match (&slots[0].terms[..], slop) {
-            ([only], 0) => only.impacts().iter().map(|&(f, n)| b.score(f as f32, n)).fold(0.0, f32::max),
-            _ => b.weight,
-        });
+        let (scale, max) = match (bm25, &mut slots[0].terms[..], slop) {
+            (Some(bm25), [only], 0) => score_bounds(only, norms, bm25),
+            (bm25, ..) => (0.0, bm25.map_or(0.0, |b| b.weight)),
+        };
         let mut cursor = PhraseCursor {
             slots,
             slop,
@@ -168,6 +170,7 @@ impl<'a> PhraseCursor<'a> {
             freq: 0.0,
             norms,
             bm25,
+            scale,
             max,
             scratch: Vec::new(),
             repeats,
@@ -191,11 +194,11 @@ impl<'a> PhraseCursor<'a> {
 
     /// The block of the rarest slot around `target` (not falling from call to call): its last document, and a bound.
     pub(crate) fn block(&mut self, target: DocId) -> (DocId, f32) {
-        let (Some(bm25), [only], 0) = (self.bm25, &mut self.slots[0].terms[..], self.slop) else {
+        let (Some(_), [only], 0) = (self.bm25, &mut self.slots[0].terms[..], self.slop) else {
             return (NO_MORE_DOCS - 1, self.max);
         };
-        match only.block_max(target, |freq, norm| bm25.score(freq as f32, norm)) {
-            Some(bound) => bound,
+        match only.block_bound(target) {
+            Some((last, bound)) => (last, f32::from(bound) * self.scale),
             None => match only.block_last() {
                 Some(last) if last >= target => (last, self.max),
                 _ => (NO_MORE_DOCS - 1, 0.0),

@@ -37,7 +37,7 @@ use crate::store::FileBytes;
 
 const MAGIC: &[u8; 8] = b"RDXSEG\r\n";
 const END_MAGIC: &[u8; 8] = b"RDXEND\r\n";
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 pub(crate) const HEADER_LEN: usize = 24;
 const FOOTER_LEN: usize = 40;
 /// Bytes under one checksum.

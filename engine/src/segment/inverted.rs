@@ -4,7 +4,8 @@
 //! extents   of three streams in turns: dictionary blocks, postings, positions; see `extents`
 //! tables    extent table of each stream
 //! index     of the dictionary; see `dictionary`
-//! tail      32 bytes: length of each of the three extent tables u64, length of the index u64
+//! tail      40 bytes: length of each of the three extent tables u64, length of the index u64, average field length
+//!           f32 that the score bounds are made with, 4 bytes 0
 //! ```
 //!
 //! A field with an ordinal column and no inverted index has the same section with infos left out.
@@ -14,6 +15,7 @@ use bytes::Bytes;
 use crate::error::{Error, Result};
 use crate::ids::DocId;
 use crate::segment::TermsOption;
+use crate::segment::bounds::Shares;
 use crate::segment::cursor::{ListContext, PostingsCursor, Want};
 use crate::segment::dictionary::{Dictionary, DictionaryWriter};
 use crate::segment::extents::{Stream, StreamWriter};
@@ -27,6 +29,7 @@ pub(crate) struct InvertedWriter {
     postings: StreamWriter,
     positions: StreamWriter,
     list: PostingsWriter,
+    average: f32,
     option: TermsOption,
     /// Sums over all terms.
     pub sum_doc_freq: u64,
@@ -34,13 +37,16 @@ pub(crate) struct InvertedWriter {
 }
 
 impl InvertedWriter {
-    pub fn new(option: TermsOption) -> InvertedWriter {
+    /// `norms` of the field, where it has some.
+    pub fn new(option: TermsOption, norms: Option<&[u8]>) -> InvertedWriter {
+        let shares = Shares::new(norms);
         InvertedWriter {
+            average: shares.average(),
             dictionary: DictionaryWriter::new(option != TermsOption::None),
             blocks: StreamWriter::default(),
             postings: StreamWriter::default(),
             positions: StreamWriter::default(),
-            list: PostingsWriter::new(option),
+            list: PostingsWriter::new(option, shares),
             option,
             sum_doc_freq: 0,
             sum_total_term_freq: 0,
@@ -116,6 +122,8 @@ impl InvertedWriter {
         self.dictionary.write_index(&mut tail);
         lengths.push(tail.len() - before);
         lengths.iter().for_each(|&n| tail.extend_from_slice(&(n as u64).to_le_bytes()));
+        tail.extend_from_slice(&self.average.to_le_bytes());
+        tail.extend_from_slice(&[0; 4]);
         file.write(&tail).await?;
         Ok(file.end(SectionKind::Inverted))
     }
@@ -127,22 +135,22 @@ pub struct InvertedIndex {
     dictionary: Dictionary,
     postings: Stream,
     positions: Stream,
+    /// Field length that score bounds are made with.
+    average: f32,
     option: TermsOption,
-    norms: Option<Bytes>,
     doc_limit: DocId,
 }
 
 impl InvertedIndex {
-    pub(crate) fn open(
-        section: &Bytes,
-        option: TermsOption,
-        norms: Option<Bytes>,
-        doc_limit: DocId,
-        name: &str,
-    ) -> Result<InvertedIndex> {
+    pub(crate) fn open(section: &Bytes, option: TermsOption, doc_limit: DocId, name: &str) -> Result<InvertedIndex> {
         let open = || {
-            let mut at = section.len().checked_sub(32)?;
-            let lengths: [u64; 4] = std::array::from_fn(|i| u64::from_le_bytes(section[at..].as_chunks::<8>().0[i]));
+            let mut at = section.len().checked_sub(40)?;
+            let tail = section[at..].as_chunks::<8>().0;
+            let lengths: [u64; 4] = std::array::from_fn(|i| u64::from_le_bytes(tail[i]));
+            let average = f32::from_bits(u64::from_le_bytes(tail[4]) as u32);
+            if !(average >= 1.0 && average.is_finite()) {
+                return None;
+            }
             let mut parts: [Bytes; 4] = Default::default();
             for (part, len) in parts.iter_mut().zip(lengths).rev() {
                 let start = at.checked_sub(usize::try_from(len).ok()?)?;
@@ -155,8 +163,8 @@ impl InvertedIndex {
                 dictionary,
                 postings: Stream::open(section, &postings)?,
                 positions: Stream::open(section, &positions)?,
+                average,
                 option,
-                norms,
                 doc_limit,
             })
         };
@@ -204,7 +212,7 @@ impl InvertedIndex {
     /// Opens the postings of a term that this index answered.
     #[must_use]
     pub fn postings(&self, term: &TermInfo, want: Want) -> PostingsCursor<'_> {
-        let context = ListContext { option: self.option, doc_limit: self.doc_limit, norms: self.norms.as_deref() };
+        let context = ListContext { option: self.option, doc_limit: self.doc_limit, average: self.average };
         let positions = if want == Want::Positions { self.positions.at(term.positions) } else { &[] };
         PostingsCursor::new(context, term, want, self.postings.at(term.postings), positions)
     }

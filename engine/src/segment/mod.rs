@@ -3,6 +3,7 @@
 //! A segment is written once (from the indexing buffer at refresh, or by a merge) as one byte image that is the same
 //! in memory and on disk, and read in place. Deletes live outside, in [`live_docs`].
 
+pub(crate) mod bounds;
 pub(crate) mod columns;
 pub(crate) mod cursor;
 pub(crate) mod dictionary;

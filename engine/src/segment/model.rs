@@ -8,8 +8,9 @@ use futures_lite::future::block_on;
 use crate::ids::{DocId, NO_MORE_DOCS, PrimaryTerm, SegmentId, SeqNo, Version};
 use crate::pace::Unpaced;
 use crate::seed::HashSeed;
+use crate::segment::bounds::{B, K1};
 use crate::segment::live_docs::LiveDocs;
-use crate::segment::norms::norm_encode;
+use crate::segment::norms::{norm_decode, norm_encode};
 use crate::segment::reader::{SegmentReader, SourceCache, Want};
 use crate::segment::{Codec, ColumnKind, FieldSpec, TermsOption};
 use crate::store::FileBytes;
@@ -332,18 +333,44 @@ fn check_terms(reader: &SegmentReader, docs: &[ModelDoc], number: usize, spec: &
         // Leaps.
         for want in [Want::Docs, Want::Freqs, Want::Positions] {
             let mut cursor = index.postings(&info, want);
+            let average = cursor.bound_average();
             let mut at = 0u32;
             let mut started = false;
             let stride = 1 + r.below(docs.len() as u64);
             loop {
-                let (bound_doc, impacts) = cursor.block_bounds(at);
-                let impacts = impacts.to_vec();
-                assert!(impacts.windows(2).all(|w| w[0].0 < w[1].0 && w[0].1 < w[1].1));
-                for (doc, p) in model.range(at..=bound_doc) {
-                    let dominated = impacts.iter().any(|&(f, n)| f >= freq_of(p) && n <= norm_of(*doc));
-                    assert!(dominated, "{term}: {doc} is not bounded by {impacts:?} up to {bound_doc}");
-                    let list = cursor.impacts().iter().any(|&(f, n)| f >= freq_of(p) && n <= norm_of(*doc));
-                    assert!(list, "{term}: {doc} is not bounded by the list's impacts");
+                let share_bound = |doc: DocId, p: &Vec<u32>| {
+                    let k = K1 * ((1.0 - B) + B * norm_decode(norm_of(doc)) as f32 / average);
+                    (freq_of(p) as f32 / (freq_of(p) as f32 + k) * 65_535.0) as u16
+                };
+                if let Some((bound_doc, bound)) = cursor.block_bound(at) {
+                    let list = cursor.list_bound().unwrap();
+                    let to = at.saturating_add(r.below(300) as u32);
+                    let range = cursor.range_bound(at, to).unwrap();
+                    let floor = r.below(65_536) as u16;
+                    let next = cursor.next_above(at, floor, |_, _| false);
+                    // A best document is one of the block, and nothing in the block is better.
+                    let mut bests = Vec::new();
+                    cursor.next_above(at, 0, |freq, norm| {
+                        bests.push((u32::from(freq), norm));
+                        false
+                    });
+                    let block = || model.range(at..=bound_doc).map(|(&doc, p)| (freq_of(p), norm_of(doc)));
+                    if let Some(best) = bests.first() {
+                        assert!(block().all(|(f, n)| f <= best.0 && n >= best.1), "{term}: {best:?} is not the best");
+                    }
+                    assert!(next >= at);
+                    for (&doc, p) in model.range(at..) {
+                        let share = share_bound(doc, p);
+                        assert!(share <= list, "{term}: {doc} is above the list's bound");
+                        assert!(
+                            doc > bound_doc || share <= bound,
+                            "{term}: {doc} is above the bound up to {bound_doc}"
+                        );
+                        assert!(doc > to || share <= range, "{term}: {doc} is above the bound from {at} to {to}");
+                        assert!(doc >= next || share <= floor, "{term}: {doc} is left out");
+                    }
+                } else {
+                    assert!(model.len() < 128);
                 }
                 let step_by_next = started && r.chance(30);
                 let expected = if step_by_next {

@@ -3,25 +3,29 @@
 //! A list with one document is `varint doc` (its frequency is the term's total). A shorter list than 128 is one tail. Longer:
 //!
 //! ```text
-//! impact bytes   varint      length of the per-block impacts below
 //! position tail  varint      Positions fields only: offset of the varints behind the last position block
-//! impacts        of the whole list
-//! skip table     per block 12 bytes: last doc u32, offset of the block's data u32, offset of its impacts u32
-//! impacts        of each block, back to back
+//! bound          u16         of the whole list; see `bounds`
+//! last docs      u32 each    last document of each block
+//! offsets        u32 each    where the data of each block starts
+//! bounds         u16 each    of each block
+//! best           u8, u8 each frequency and norm of a document that no other of the block has more or a smaller one of than;
+//!                            0, 0 where there is no such document, or its frequency is above 255
+//! group bounds   u16 each    of each 32 blocks, where there are more than 32
 //! data           blocks of 128 documents, back to back, then a tail of the rest if any
 //! ```
 //!
-//! The tail counts as a block in the skip table. Offsets count from the start of the data and of the per-block impacts.
+//! The tail counts as a block. Offsets count from the start of the data.
 //!
-//! - Block: [positions field: offset of a position block u32, index in it u8] [packed docs] [freqs field: packed freqs].
+//! - Block: [positions field: offset of a position block u32, index in it u8] documents [freqs field: packed freqs].
+//! - Documents, whichever is smaller, dense blocks preferred as they need no decoding:
+//!   packed differences, or a bitmap: the byte 0xFF, the number of its words u8 (at most 16), and its words u64, the lowest bit
+//!   of the first being document `base` rounded down to a multiple of 64, where `base` is the smallest that could be.
 //! - Tail: the same position prefix if the list has blocks; then per document: Docs fields `varint delta`; else
 //!   `varint delta << 1 | (freq == 1)` and, unless 1, `varint freq`.
 //! - `delta` is the document minus the smallest it could be (the one after the document before; 0 at first), so that
 //!   neighbours cost nothing. Packed freqs are `freq - 1`.
 //! - Packed 128: `exceptions << 5 | width`, the values' low bits (see `store::bitpack`), then per exception: index u8 and
-//!   the byte above the low bits. At most 7 exceptions.
-//! - Impacts: varint pair count; pairs by ascending frequency, each `varint (freq - before) << 1 | more`, and if `more` the byte
-//!   `norm - before`, else the norm is the one before plus 1. Before the first: freq 0, norm 0.
+//!   the byte above the low bits. At most 7 exceptions, and fewer for 31 bits, so that 0xFF is not one.
 //!
 //! Positions are one sequence per term: per document the first, then differences. Blocks of 128 packed, the rest varints.
 
@@ -30,11 +34,15 @@ use smallvec::SmallVec;
 use crate::codec::put_varint;
 use crate::ids::DocId;
 use crate::segment::TermsOption;
-use crate::segment::dictionary::read_varint;
+use crate::segment::bounds::Shares;
 use crate::store::bitpack::{BLOCK_LEN, bits_for, pack, packed_len, unpack};
 
-/// Bytes of a skip entry.
-pub(crate) const SKIP_ENTRY: usize = 12;
+/// Blocks that share a group bound.
+pub(crate) const GROUP: usize = 32;
+/// Starts the documents of a block that are a bitmap.
+pub(crate) const BITMAP: u8 = 0xff;
+/// Words of a bitmap, at most: one document in eight, which takes half as much again as packing.
+pub(crate) const BITMAP_WORDS: usize = 16;
 /// Bytes before a block that say where its positions are.
 pub(crate) const POSITION_PREFIX: usize = 5;
 const EXCEPTIONS_MAX: usize = 7;
@@ -51,9 +59,6 @@ pub struct TermInfo {
     /// Where the positions start; opaque.
     pub(crate) positions: u64,
 }
-
-/// Pairs of (term frequency, norm byte).
-pub(crate) type ImpactList = SmallVec<[(u32, u8); 8]>;
 
 /// Packs 128 values below 2^31, with the widest few patched.
 pub(crate) fn pack_patched(values: &[u32; BLOCK_LEN], out: &mut Vec<u8>) {
@@ -115,84 +120,12 @@ pub(crate) fn unpack_patched(input: &[u8], out: &mut [u32; BLOCK_LEN]) -> Option
     Some(len)
 }
 
-/// Keeps the pairs that no other dominates, by ascending frequency (and so by ascending norm).
-#[derive(Debug)]
-pub(crate) struct ImpactCollector {
-    /// Largest frequency per norm.
-    largest: Box<[u32; 256]>,
-}
-
-impl Default for ImpactCollector {
-    fn default() -> ImpactCollector {
-        ImpactCollector { largest: Box::new([0; 256]) }
-    }
-}
-
-impl ImpactCollector {
-    #[inline]
-    pub fn add(&mut self, freq: u32, norm: u8) {
-        let largest = &mut self.largest[norm as usize];
-        *largest = (*largest).max(freq);
-    }
-
-    /// The competitive pairs; starts again from nothing.
-    pub fn take(&mut self) -> ImpactList {
-        let mut pairs = ImpactList::new();
-        let mut above = 0;
-        for (norm, largest) in self.largest.iter_mut().enumerate() {
-            if *largest > above {
-                above = *largest;
-                pairs.push((above, norm as u8));
-            }
-            *largest = 0;
-        }
-        pairs
-    }
-}
-
-pub(crate) fn put_impacts(pairs: &[(u32, u8)], out: &mut Vec<u8>) {
-    put_varint(out, pairs.len() as u64);
-    let (mut freq, mut norm) = (0u32, 0u8);
-    for &(f, n) in pairs {
-        let more = n.wrapping_sub(norm) != 1;
-        put_varint(out, u64::from(f - freq) << 1 | u64::from(more));
-        if more {
-            out.push(n.wrapping_sub(norm));
-        }
-        (freq, norm) = (f, n);
-    }
-}
-
-/// Reads pairs from the front of `bytes`; stops early at damage.
-pub(crate) fn read_impacts(bytes: &mut &[u8], out: &mut ImpactList) -> Option<()> {
-    out.clear();
-    visit_impacts(bytes, |freq, norm| out.push((freq, norm)))
-}
-
-/// Calls `visit` with each pair from the front of `bytes`; stops early at damage.
-#[inline]
-pub(crate) fn visit_impacts(bytes: &mut &[u8], mut visit: impl FnMut(u32, u8)) -> Option<()> {
-    let count = read_varint(bytes)?.min(256);
-    let (mut freq, mut norm) = (0u32, 0u8);
-    for _ in 0..count {
-        let code = read_varint(bytes)?;
-        freq = freq.saturating_add((code >> 1) as u32);
-        norm = if code & 1 == 0 {
-            norm.wrapping_add(1)
-        } else {
-            let (&step, rest) = bytes.split_first()?;
-            *bytes = rest;
-            norm.wrapping_add(step)
-        };
-        visit(freq, norm);
-    }
-    Some(())
-}
-
 /// Builds one list after another. Memory: the packed bytes of the current list, without positions.
 #[derive(Debug)]
 pub(crate) struct PostingsWriter {
     option: TermsOption,
+    shares: Shares,
+    /// As differences.
     docs: [u32; BLOCK_LEN],
     freqs: [u32; BLOCK_LEN],
     norms: [u8; BLOCK_LEN],
@@ -200,11 +133,13 @@ pub(crate) struct PostingsWriter {
     next_doc: DocId,
     doc_freq: u32,
     total_term_freq: u64,
-    skip: Vec<u8>,
-    block_impacts: Vec<u8>,
+    /// The smallest that the first document of the block could be.
+    base: DocId,
+    lasts: Vec<DocId>,
+    offsets: Vec<u32>,
+    bounds: Vec<u16>,
+    best: Vec<[u8; 2]>,
     data: Vec<u8>,
-    block_collector: ImpactCollector,
-    list_collector: ImpactCollector,
     positions: [u32; BLOCK_LEN],
     positions_filled: usize,
     positions_start: u64,
@@ -213,9 +148,10 @@ pub(crate) struct PostingsWriter {
 }
 
 impl PostingsWriter {
-    pub fn new(option: TermsOption) -> PostingsWriter {
+    pub fn new(option: TermsOption, shares: Shares) -> PostingsWriter {
         PostingsWriter {
             option,
+            shares,
             docs: [0; BLOCK_LEN],
             freqs: [0; BLOCK_LEN],
             norms: [0; BLOCK_LEN],
@@ -223,11 +159,12 @@ impl PostingsWriter {
             next_doc: 0,
             doc_freq: 0,
             total_term_freq: 0,
-            skip: Vec::new(),
-            block_impacts: Vec::new(),
+            base: 0,
+            lasts: Vec::new(),
+            offsets: Vec::new(),
+            bounds: Vec::new(),
+            best: Vec::new(),
             data: Vec::new(),
-            block_collector: ImpactCollector::default(),
-            list_collector: ImpactCollector::default(),
             positions: [0; BLOCK_LEN],
             positions_filled: 0,
             positions_start: 0,
@@ -239,6 +176,7 @@ impl PostingsWriter {
     pub fn start(&mut self, positions: u64) {
         debug_assert!(self.filled == 0 && self.positions_filled == 0 && self.data.is_empty());
         self.next_doc = 0;
+        self.base = 0;
         self.doc_freq = 0;
         self.total_term_freq = 0;
         self.positions_start = positions;
@@ -281,9 +219,9 @@ impl PostingsWriter {
 
     fn end_block(&mut self, stream_position: u64) {
         debug_assert!(self.filled == BLOCK_LEN);
-        self.skip_entry();
+        self.block_head();
         self.position_prefix();
-        pack_patched(&self.docs, &mut self.data);
+        self.put_docs();
         if self.option >= TermsOption::Freqs {
             pack_patched(&self.freqs, &mut self.data);
         }
@@ -295,19 +233,37 @@ impl PostingsWriter {
         }
     }
 
-    fn skip_entry(&mut self) {
-        for i in 0..self.filled {
-            self.block_collector.add(self.freqs[i] + 1, self.norms[i]);
+    /// The documents of a full block, the last of which is before `next_doc`.
+    fn put_docs(&mut self) {
+        let base = self.base;
+        self.base = self.next_doc;
+        let start = base & !63;
+        let words = ((self.next_doc - 1 - start) / 64) as usize + 1;
+        if words > BITMAP_WORDS {
+            pack_patched(&self.docs, &mut self.data);
+            return;
         }
-        let impacts = self.block_collector.take();
-        for &(freq, norm) in &impacts {
-            self.list_collector.add(freq, norm);
+        let mut bits = [0u64; BITMAP_WORDS];
+        let mut next = base;
+        for delta in self.docs {
+            let doc = next + delta;
+            bits[((doc - start) / 64) as usize] |= 1 << (doc % 64);
+            next = doc + 1;
         }
-        self.skip.extend_from_slice(&(self.next_doc - 1).to_le_bytes());
-        for len in [self.data.len(), self.block_impacts.len()] {
-            self.skip.extend_from_slice(&u32::try_from(len).expect("postings of a term over 4 GiB").to_le_bytes());
-        }
-        put_impacts(&impacts, &mut self.block_impacts);
+        self.data.extend_from_slice(&[BITMAP, words as u8]);
+        bits[..words].iter().for_each(|word| self.data.extend_from_slice(&word.to_le_bytes()));
+    }
+
+    fn block_head(&mut self) {
+        self.lasts.push(self.next_doc - 1);
+        self.offsets.push(u32::try_from(self.data.len()).expect("postings of a term over 4 GiB"));
+        let (freqs, norms) = (&self.freqs[..self.filled], &self.norms[..self.filled]);
+        self.bounds.push(self.shares.bound(freqs, norms));
+        let freq = freqs.iter().fold(0, |a, &b| a.max(b));
+        let norm = norms.iter().fold(u8::MAX, |a, &b| a.min(b));
+        let exists = freqs.iter().zip(norms).any(|(&f, &n)| f == freq && n == norm);
+        let freq = u8::try_from(freq + 1).ok().filter(|_| exists);
+        self.best.push(freq.map_or([0, 0], |freq| [freq, norm]));
     }
 
     /// Ends the list: appends it to `stream`, which stands at `position`, and the rest of its positions to theirs.
@@ -322,26 +278,32 @@ impl PostingsWriter {
         if self.filled == BLOCK_LEN {
             self.end_block(positions_position);
         }
-        let long = !self.skip.is_empty();
+        let long = !self.lasts.is_empty();
         if self.filled > 0 {
             if long {
-                self.skip_entry();
+                self.block_head();
                 self.position_prefix();
             }
             self.write_tail();
         }
         if long {
-            put_varint(stream, self.block_impacts.len() as u64);
             if self.option == TermsOption::Positions {
                 put_varint(stream, positions_position - self.positions_start);
             }
-            put_impacts(&self.list_collector.take(), stream);
-            stream.extend_from_slice(&self.skip);
-            stream.extend_from_slice(&self.block_impacts);
+            let largest = |bounds: &[u16]| bounds.iter().fold(0, |a, &b| a.max(b)).to_le_bytes();
+            stream.extend_from_slice(&largest(&self.bounds));
+            self.lasts.iter().chain(&self.offsets).for_each(|n| stream.extend_from_slice(&n.to_le_bytes()));
+            self.bounds.iter().for_each(|n| stream.extend_from_slice(&n.to_le_bytes()));
+            stream.extend_from_slice(self.best.as_flattened());
+            if self.bounds.len() > GROUP {
+                self.bounds.chunks(GROUP).for_each(|group| stream.extend_from_slice(&largest(group)));
+            }
         }
         stream.extend_from_slice(&self.data);
-        self.skip.clear();
-        self.block_impacts.clear();
+        self.lasts.clear();
+        self.offsets.clear();
+        self.bounds.clear();
+        self.best.clear();
         self.data.clear();
         self.filled = 0;
         for &difference in &self.positions[..self.positions_filled] {
@@ -397,28 +359,6 @@ mod tests {
             for cut in 0..out.len() {
                 prop_assert_eq!(unpack_patched(&out[..cut], &mut back), None);
             }
-        }
-
-        #[test]
-        fn impacts_dominate_everything_and_not_each_other(docs in proptest::collection::vec((1u32..50, 1u8..60), 1..200)) {
-            let mut collector = ImpactCollector::default();
-            docs.iter().for_each(|&(f, n)| collector.add(f, n));
-            let pairs = collector.take();
-            for (f, n) in &docs {
-                prop_assert!(pairs.iter().any(|(pf, pn)| pf >= f && pn <= n));
-            }
-            for pair in &pairs {
-                prop_assert!(docs.contains(pair));
-            }
-            prop_assert!(pairs.windows(2).all(|w| w[0].0 < w[1].0 && w[0].1 < w[1].1));
-            let mut out = vec![];
-            put_impacts(&pairs, &mut out);
-            let mut back = ImpactList::new();
-            let mut bytes = &out[..];
-            prop_assert!(read_impacts(&mut bytes, &mut back).is_some());
-            prop_assert_eq!(back, pairs);
-            prop_assert!(bytes.is_empty());
-            prop_assert!(collector.take().is_empty());
         }
     }
 

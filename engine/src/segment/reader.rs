@@ -21,7 +21,7 @@ use crate::segment::{Codec, ColumnKind, FieldSpec, TermsOption};
 use crate::store::FileBytes;
 
 pub use crate::segment::columns::{NumberColumn, OrdinalColumn};
-pub use crate::segment::cursor::{Impacts, PostingsCursor, Want};
+pub use crate::segment::cursor::{PostingsCursor, Want};
 pub use crate::segment::inverted::InvertedIndex;
 pub use crate::segment::points::Points;
 pub use crate::segment::postings::TermInfo;
@@ -341,7 +341,7 @@ impl FieldReader {
             return Err(missing("norm for every document"));
         }
         let inverted = match section(SectionKind::Inverted) {
-            Some(bytes) => Some(InvertedIndex::open(&bytes, spec.terms, norms.clone(), doc_count, &name)?),
+            Some(bytes) => Some(InvertedIndex::open(&bytes, spec.terms, doc_count, &name)?),
             None => None,
         };
         let mut numbers = match section(SectionKind::Column) {

@@ -80,13 +80,18 @@ fn walk_postings(mut cursor: PostingsCursor<'_>, doc_count: u32) {
     let mut positions = Vec::new();
     let mut steps = 0u32;
     loop {
-        let _ = cursor.block_bounds(cursor.doc());
+        let at = cursor.doc();
+        let _ = (
+            cursor.block_bound(at),
+            cursor.next_above(at, 9, |f, _| f == 1),
+            cursor.range_bound(at, at.saturating_add(999)),
+        );
         let doc = if steps % 7 == 6 { cursor.seek(cursor.doc().saturating_add(steps)) } else { cursor.next() };
         if doc == NO_MORE_DOCS {
             return;
         }
         assert!(doc < doc_count);
-        let _ = (cursor.freq(), cursor.impacts());
+        let _ = (cursor.freq(), cursor.list_bound());
         if steps < 1000 {
             cursor.positions(&mut positions);
         }

@@ -114,6 +114,33 @@ fn lanes(row: &[u8; 16]) -> [u32; 4] {
     ]
 }
 
+/// The highest bit of each byte, as one word.
+#[inline]
+#[must_use]
+pub fn sign_bits(bytes: &[u8; 64]) -> u64 {
+    // SAFETY: the whole program is compiled for it.
+    #[cfg(target_feature = "avx2")]
+    return unsafe { sign_bits_wide(bytes) };
+    #[cfg(not(target_feature = "avx2"))]
+    return sign_bits_plainly(bytes);
+}
+
+#[cfg(any(test, not(target_feature = "avx2")))]
+fn sign_bits_plainly(bytes: &[u8; 64]) -> u64 {
+    bytes.iter().enumerate().fold(0, |word, (i, &byte)| word | u64::from(byte >> 7) << i)
+}
+
+#[cfg(target_feature = "avx2")]
+#[target_feature(enable = "avx2")]
+#[inline]
+fn sign_bits_wide(bytes: &[u8; 64]) -> u64 {
+    use std::arch::x86_64::{_mm256_loadu_si256, _mm256_movemask_epi8};
+    let [low, high] = bytes.as_chunks::<32>().0 else { unreachable!("two halves") };
+    // SAFETY: 32 bytes each; the load needs no alignment.
+    let bits = |half: &[u8; 32]| unsafe { _mm256_movemask_epi8(_mm256_loadu_si256(half.as_ptr().cast())) } as u32;
+    u64::from(bits(low)) | u64::from(bits(high)) << 32
+}
+
 /// Writes a bit stream, value by value.
 #[derive(Debug)]
 pub struct BitWriter<'a> {
@@ -310,6 +337,14 @@ mod tests {
             read_bits(&out, usize::MAX - 5, bits, 3, &mut beyond, |v| v);
             read_bits(&out, out.len() * 8 + 3, bits, 3, &mut beyond, |v| v);
             prop_assert_eq!(beyond, vec![0; 6]);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn sign_bits_are_those_of_each_byte(bytes in proptest::collection::vec(any::<u8>(), 64)) {
+            let bytes = <[u8; 64]>::try_from(bytes).unwrap();
+            prop_assert_eq!(sign_bits(&bytes), sign_bits_plainly(&bytes));
         }
     }
 

@@ -25,7 +25,7 @@ use crate::write::sort::sort_paced;
 use crate::write::terms::{TERM_LEN_MAX, TermTable, TokenBatch};
 
 const CHUNK_LEN: usize = 1 << 16;
-/// Norm of documents in a field without norms, for impacts.
+/// Norm of documents in a field without norms, for score bounds.
 const NO_NORM: u8 = 1;
 
 /// Documents since the last refresh.
@@ -569,7 +569,7 @@ async fn write_terms<P: Pace>(
     writer: &mut SegmentWriter<'_, Vec<u8>, P>,
 ) -> Result<(u64, u64)> {
     writer.begin_inverted().await?;
-    let mut inverted = InvertedWriter::new(field.spec.terms);
+    let mut inverted = InvertedWriter::new(field.spec.terms, norms);
     let mut work = 0u32;
     for &term in order {
         if field.spec.terms == TermsOption::None {

@@ -1,0 +1,102 @@
+//! Score bounds of postings, two bytes each.
+//!
+//! BM25 multiplies a term's weight with its *share*, `freq / (freq + k1 (1 - b + b length / average))`: between 0 and 1, and
+//! the same for every query but for the average field length of the day. Blocks, groups of blocks and whole lists store the
+//! largest share of their documents, rounded up to 65,535ths, and the section the average that they were made with.
+//!
+//! With a larger average every field counts as shorter: shares grow, at most by the ratio of the averages, as the numerator
+//! and the first part of the denominator do not change and the other part shrinks by that ratio. So `bound * ratio` holds for
+//! every average; averages of segments of one index hardly differ. (Block-max indexes: Ding and Suel, SIGIR 2011.)
+
+use crate::segment::norms::norm_decode;
+
+/// Term frequency saturation of BM25.
+pub const K1: f32 = 1.2;
+/// Length normalisation of BM25.
+pub const B: f32 = 0.75;
+
+/// The bound that stands for a share of 1.
+pub(crate) const WHOLE: f32 = 65_535.0;
+
+/// Documents looked at for the average length: it need not be exact.
+const SAMPLE: usize = 4096;
+
+/// Computes the bounds of a field's postings.
+#[derive(Debug)]
+pub(crate) struct Shares {
+    /// `k1 (1 - b + b length / average)` per norm byte.
+    table: Box<[f32; 256]>,
+    average: f32,
+}
+
+impl Shares {
+    /// For a field with these norms, or none.
+    pub fn new(norms: Option<&[u8]>) -> Shares {
+        let norms = norms.unwrap_or(&[]);
+        let (mut sum, mut count) = (0u64, 0u64);
+        for &norm in norms.iter().step_by((norms.len() / SAMPLE).max(1)).filter(|n| **n > 0) {
+            sum += u64::from(norm_decode(norm));
+            count += 1;
+        }
+        let average = if count == 0 { 1.0 } else { (sum as f64 / count as f64).max(1.0) as f32 };
+        let table = std::array::from_fn(|i| K1 * ((1.0 - B) + B * norm_decode(i as u8) as f32 / average));
+        Shares { table: Box::new(table), average }
+    }
+
+    /// The average field length that bounds are made with.
+    pub fn average(&self) -> f32 {
+        self.average
+    }
+
+    /// The bound of some documents; `freqs` are less one.
+    pub fn bound(&self, freqs: &[u32], norms: &[u8]) -> u16 {
+        let shares = freqs.iter().zip(norms).map(|(&freq, &norm)| {
+            let freq = freq as f32 + 1.0;
+            freq / (freq + self.table[norm as usize])
+        });
+        round_up(shares.fold(0.0, f32::max))
+    }
+}
+
+/// Up, and a little more: scores are computed with single precision, by another formula.
+fn round_up(share: f32) -> u16 {
+    (share * WHOLE + 0.25).ceil().min(WHOLE) as u16
+}
+
+/// What to multiply bounds made with the average length `made` with, to bound scores of a term with this weight where the
+/// average is `now`.
+pub(crate) fn scale(weight: f32, now: f32, made: f32) -> f32 {
+    weight * (now / made).max(1.0) * (1.0 / WHOLE * (1.0 + 1e-6))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn no_score_is_above_its_bound(norms in proptest::collection::vec(1u8..=255, 1..400), freq in 1u32..2000,
+                                       now in 1.0f32..2000.0, weight in 0.0f32..50.0) {
+            let shares = Shares::new(Some(&norms));
+            let scale = scale(weight, now, shares.average());
+            for &norm in &norms {
+                let bound = f32::from(shares.bound(&[freq - 1], &[norm])) * scale;
+                let k = K1 * ((1.0 - B) + B * norm_decode(norm) as f32 / now);
+                let (freq, k) = (freq as f32, k);
+                // Both ways to write it.
+                prop_assert!(weight - weight / (1.0 + freq * (1.0 / k)) <= bound);
+                prop_assert!(weight * freq / (freq + k) <= bound);
+            }
+        }
+    }
+
+    #[test]
+    fn with_the_same_average_a_bound_is_near() {
+        let norms = [12u8, 30, 9];
+        let shares = Shares::new(Some(&norms));
+        let score = 3.0 * 5.0 / (5.0 + shares.table[30]);
+        let bound = f32::from(shares.bound(&[4], &[30])) * scale(3.0, shares.average(), shares.average());
+        assert!(bound >= score && bound < score * 1.0001);
+    }
+}
