@@ -36,6 +36,9 @@ use crate::store::bitpack::{BitWriter, bits_for, get_bits};
 /// Terms in a block.
 pub(crate) const BLOCK: usize = 32;
 
+/// Keys between two guides.
+const GUIDE: usize = 32;
+
 /// Builds a dictionary from terms in ascending order. Memory: a block and the index.
 #[derive(Debug)]
 pub(crate) struct DictionaryWriter {
@@ -179,6 +182,8 @@ pub(crate) struct Dictionary {
     separators: Bytes,
     /// First eight bytes of each separator: nearly every step of a search looks at nothing else.
     keys: Arc<[u64]>,
+    /// Every `GUIDE`th key: half of the steps stay within a few lines of the cache.
+    guides: Arc<[u64]>,
     count: u64,
     with_infos: bool,
 }
@@ -212,10 +217,12 @@ impl Dictionary {
             separator_ends: index.slice(ends_at..separators_at),
             separators: index.slice(separators_at..),
             keys: Arc::default(),
+            guides: Arc::default(),
             count,
             with_infos,
         };
         dictionary.keys = (0..blocks).map(|block| key(dictionary.separator(block))).collect();
+        dictionary.guides = dictionary.keys.iter().copied().step_by(GUIDE).collect();
         Some(dictionary)
     }
 
@@ -237,7 +244,10 @@ impl Dictionary {
     fn block_of(&self, term: &[u8]) -> usize {
         // Equal keys tell nothing; what is below or above tells all.
         let wanted = key(term);
-        let mut low = self.keys.partition_point(|&k| k < wanted);
+        let guide = self.guides.partition_point(|&k| k < wanted);
+        let from = guide.saturating_sub(1) * GUIDE;
+        let to = (guide * GUIDE).min(self.keys.len());
+        let mut low = from + self.keys[from..to].partition_point(|&k| k < wanted);
         let mut high = low + self.keys[low..].iter().take_while(|&&k| k == wanted).take(8).count();
         if high == low + 8 {
             high = low + self.keys[low..].partition_point(|&k| k == wanted);
