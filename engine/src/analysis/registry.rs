@@ -1,7 +1,7 @@
 //! The analyzers of an index: built-in ones and those that its settings define.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use serde_json::Value;
 
@@ -25,27 +25,20 @@ pub struct AnalyzerRegistry {
     filters: BTreeMap<String, Value>,
     analyzers: BTreeMap<String, Arc<Analyzer>>,
     normalizers: BTreeMap<String, Arc<Analyzer>>,
-    built_in: BuiltIn,
 }
 
-/// The analyzers that exist without a definition, made once.
-#[derive(Debug)]
-struct BuiltIn(BTreeMap<&'static str, Arc<Analyzer>>);
-
-impl Default for BuiltIn {
-    fn default() -> BuiltIn {
+/// The analyzers that exist without a definition, made once for all.
+fn built_in(name: &str) -> Option<Arc<Analyzer>> {
+    static BUILT_IN: LazyLock<BTreeMap<&'static str, Arc<Analyzer>>> = LazyLock::new(|| {
         let names = ["standard", "simple", "whitespace", "keyword", "stop", "english", "pattern"];
         let none = Value::Object(serde_json::Map::new());
-        BuiltIn(
-            names
-                .into_iter()
-                .map(|name| {
-                    let analyzer = analyzer_of_type(name, name, &Definition::new(name, &none));
-                    (name, Arc::new(analyzer.expect("built-in analyzers have no settings to refuse")))
-                })
-                .collect(),
-        )
-    }
+        let make = |name| {
+            let analyzer = analyzer_of_type(name, name, &Definition::new(name, &none));
+            (name, Arc::new(analyzer.expect("built-in analyzers have no settings to refuse")))
+        };
+        names.into_iter().map(make).collect()
+    });
+    BUILT_IN.get(name).cloned()
 }
 
 impl AnalyzerRegistry {
@@ -95,7 +88,7 @@ impl AnalyzerRegistry {
         if let Some(found) = self.analyzers.get(name) {
             return Some(found.clone());
         }
-        self.built_in.0.get(if name == "default" { "standard" } else { name }).cloned()
+        built_in(if name == "default" { "standard" } else { name })
     }
 
     /// A normalizer of the index, or `lowercase`.
