@@ -6,7 +6,8 @@
 //!
 //! The guards, each with a test that fails without it:
 //!
-//! - [`heartbeat`]: glommio 0.9 can park with runnable tasks; a timer bounds such a stall to [`HEARTBEAT`]. It can do so before
+//! - [`heartbeat`]: glommio 0.9 can park with runnable tasks; a timer bounds such a stall to [`HEARTBEAT`]
+//!   ([`SIDE_HEARTBEAT`]). It can do so before
 //!   the first task, too: [`start`] then tries again with another thread.
 //! - `iopoll_guard` (engine): before an executor opens its first file, it opens a non-empty one, or all its direct I/O
 //!   spins on a polling ring.
@@ -37,8 +38,10 @@ use crate::error::{ApiError, ApiResult};
 use crate::io::{Lane, NodeIo};
 use crate::mesh::{self, Desk, Mailbox, panic_text};
 
-/// The longest an executor can sleep on runnable tasks.
+/// The longest a serving executor can sleep on runnable tasks.
 pub const HEARTBEAT: Duration = Duration::from_millis(5);
+/// The same of the others: nobody waits for them request by request, and their beats take the CPU from those who serve.
+pub const SIDE_HEARTBEAT: Duration = Duration::from_millis(25);
 /// How long an executor may take to poll its first task before another is tried; doubled each time.
 const FIRST_POLL_WAIT: Duration = Duration::from_secs(2);
 const FIRST_POLL_TRIES: u32 = 4;
@@ -206,7 +209,7 @@ where
         let Some(body) = take(body) else { return Ok(()) };
         alive.tell();
         // Before the first await: the guard already waits for a blocking thread, whose word can be missed.
-        heartbeat();
+        heartbeat(if matches!(role, Role::Serving { .. }) { HEARTBEAT } else { SIDE_HEARTBEAT });
         if let Err(e) = dma::iopoll_guard(data).await {
             body(Err(e.to_string()));
             return Err(e.to_string());
@@ -222,13 +225,13 @@ where
     })
 }
 
-/// Wakes the executor every [`HEARTBEAT`], whatever happens. A beat can itself be among the tasks that a park leaves
+/// Wakes the executor every `period`, whatever happens. A beat can itself be among the tasks that a park leaves
 /// unrun; then the next slower one wakes it.
-pub fn heartbeat() {
+pub fn heartbeat(period: Duration) {
     for slower in [1, 10, 50] {
         glommio::spawn_local(async move {
             loop {
-                glommio::timer::sleep(HEARTBEAT * slower).await;
+                glommio::timer::sleep(period * slower).await;
             }
         })
         .detach();
@@ -459,7 +462,7 @@ mod tests {
         let thread = std::thread::spawn(move || {
             let builder = LocalExecutorBuilder::new(Placement::Fixed(first_cpu())).io_memory(1 << 20);
             builder.preempt_timer(Duration::from_micros(100)).make().unwrap().run(async move {
-                heartbeat();
+                heartbeat(HEARTBEAT);
                 while !stopping.load(Ordering::Relaxed) {
                     counted.fetch_add(1, Ordering::Relaxed);
                     glommio::yield_if_needed().await;
