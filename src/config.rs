@@ -12,6 +12,7 @@
 //! | `node.attr.NAME` | `RINGDEX_NODE_ATTR_NAME` | | none |
 //! | `http.max_content_length` | `RINGDEX_HTTP_MAX_CONTENT_LENGTH` | | `100mb` |
 //! | `http.read_timeout` (of a request's head; between pieces of a body) | `RINGDEX_HTTP_READ_TIMEOUT` | | `30s`, `60s` |
+//! | `http.spin` (microseconds a core looks for the next request of a prompt client before it sleeps; `0`: never) | `RINGDEX_HTTP_SPIN` | | `50us` |
 //!
 //! Any other key is kept as it is. An environment variable `RINGDEX_A_B` sets `a.b`.
 

@@ -96,7 +96,8 @@ impl Node {
                 Ok(())
             })?);
         }
-        let spin = spin(&shared.config)?;
+        let http_spin = spin(&shared.config, "http.spin", Limits::default().spin)?;
+        let spin = spin(&shared.config, "spin", Duration::ZERO)?;
         let mut serving = Vec::new();
         for (number, cpu) in cpus.iter().copied().enumerate() {
             let seat = Seat {
@@ -105,6 +106,7 @@ impl Node {
                 shared: Arc::clone(&shared),
                 sockets: Arc::clone(&sockets[number]),
                 maintenance: Arc::clone(&maintenance[number]),
+                http_spin,
             };
             let role = Role::Serving { cpu, spin };
             serving.push(thread(&format!("core-{number}"), role, &data, &up_in, move |up| serve(seat, up))?);
@@ -320,6 +322,7 @@ struct Seat {
     shared: Arc<Shared<GlommioIo>>,
     sockets: Arc<Sockets>,
     maintenance: Arc<Mailbox<Maintenance>>,
+    http_spin: Duration,
 }
 
 /// A serving executor.
@@ -334,6 +337,7 @@ async fn serve(seat: Seat, up: mpsc::Sender<Result<(), String>>) -> Result<(), S
         body_bytes_max: seat.shared.memory.body_bytes_max(config.max_content_length as u64),
         header_timeout: config.read_timeout.unwrap_or(default.header_timeout),
         body_timeout: config.read_timeout.unwrap_or(default.body_timeout),
+        spin: seat.http_spin,
         ..default
     };
     let connections =
@@ -405,11 +409,12 @@ fn ephemeral_id() -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
-/// `spin` in the configuration: microseconds a core spins before it sleeps. Pays when the machine is ours alone.
-fn spin(config: &Config) -> Result<Duration, String> {
-    let Some(text) = config.setting("spin") else { return Ok(Duration::ZERO) };
+/// Microseconds to spin before sleeping. `spin`: a core, for anything; pays when the machine is ours alone. `http.spin`: at a
+/// connection whose next request has been coming at once.
+fn spin(config: &Config, key: &str, default: Duration) -> Result<Duration, String> {
+    let Some(text) = config.setting(key) else { return Ok(default) };
     let us =
-        text.trim_end_matches("us").parse().map_err(|_| format!("setting [spin] is [{text}]: not microseconds"))?;
+        text.trim_end_matches("us").parse().map_err(|_| format!("setting [{key}] is [{text}]: not microseconds"))?;
     Ok(Duration::from_micros(us))
 }
 

@@ -16,6 +16,7 @@
 
 mod accept;
 mod body;
+mod eager;
 mod encoding;
 mod server;
 mod stream;
@@ -130,6 +131,9 @@ pub struct Limits {
     pub compression: bool,
     /// Answers up to this size are not compressed.
     pub compression_bytes_min: usize,
+    /// How long a core looks at a connection for its next request before it sleeps, where that has come as soon as this
+    /// before; zero: never.
+    pub spin: Duration,
 }
 
 impl Default for Limits {
@@ -145,6 +149,7 @@ impl Default for Limits {
             idle_timeout: Duration::from_secs(3600),
             compression: true,
             compression_bytes_min: 1024,
+            spin: Duration::from_micros(50),
         }
     }
 }

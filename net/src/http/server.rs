@@ -29,6 +29,7 @@ use rustc_hash::FxHashMap;
 use socket2::Socket;
 
 use super::body::{BodyReader, Source};
+use super::eager::Eager;
 use super::encoding::{self, Decoder};
 use super::stream::{Fate, Stream, Tick, TickLimits, Watch};
 use super::{Budget, Handler, Limits, Refusal, Request, Response};
@@ -66,6 +67,7 @@ pub struct Connections<H> {
     now: Rc<Cell<Tick>>,
     watches: RefCell<FxHashMap<u64, Rc<Watch>>>,
     next_id: Cell<u64>,
+    eager: Rc<Eager>,
     budget: Rc<dyn Budget>,
     draining: Cell<bool>,
     counters: Cell<Counters>,
@@ -74,9 +76,11 @@ pub struct Connections<H> {
 impl<H: Handler> Connections<H> {
     /// No connections yet.
     pub fn new(handler: H, limits: Limits, budget: Rc<dyn Budget>) -> Rc<Connections<H>> {
+        let eager = Rc::new(Eager::new(limits.spin));
         Rc::new(Connections {
             handler,
             limits,
+            eager,
             now: Rc::default(),
             watches: RefCell::default(),
             next_id: Cell::new(0),
@@ -138,9 +142,16 @@ impl<H: Handler> Connections<H> {
             self.count(|c| c.connections_refused += 1);
             return;
         }
-        let watch = Rc::new(Watch::new(self.now.get()));
-        let _registered = Registration::new(&self, Rc::clone(&watch));
-        let stream = Stream::new(TcpStream::from(socket), Rc::clone(&watch), Rc::clone(&self.now));
+        let id = self.next_id.get();
+        self.next_id.set(id + 1);
+        let watch = Rc::new(Watch::new(id, self.now.get()));
+        let _registered = Registration::new(&self, id, Rc::clone(&watch));
+        if let Err(e) = socket.set_nonblocking(true) {
+            tracing::debug!(error = %e, %peer, "a connection that cannot be used");
+            return;
+        }
+        let (now, eager) = (Rc::clone(&self.now), Rc::clone(&self.eager));
+        let stream = Stream::new(TcpStream::from(socket), Rc::clone(&watch), now, eager);
         let service = service_fn(|request| {
             let (this, watch) = (Rc::clone(&self), Rc::clone(&watch));
             async move { Ok::<_, Infallible>(this.request(request, &watch, peer).await) }
@@ -156,16 +167,22 @@ impl<H: Handler> Connections<H> {
         let mut connection = pin!(connection);
         let mut told = false;
         let ended = poll_fn(|cx| {
-            match watch.fate(cx) {
-                Fate::Live => {}
-                Fate::Kill => return Poll::Ready(Ok(())),
-                Fate::Drain if told => {}
-                Fate::Drain => {
-                    told = true;
-                    connection.as_mut().graceful_shutdown();
+            loop {
+                match watch.fate(cx) {
+                    Fate::Live => {}
+                    Fate::Kill => return Poll::Ready(Ok(())),
+                    Fate::Drain if told => {}
+                    Fate::Drain => {
+                        told = true;
+                        connection.as_mut().graceful_shutdown();
+                    }
+                }
+                let polled = connection.as_mut().poll(cx);
+                // Only now, not in the read itself: hyper reads ahead before it has sent what it has.
+                if polled.is_ready() || !watch.looks(&self.eager) {
+                    return polled;
                 }
             }
-            connection.as_mut().poll(cx)
         })
         .await;
         if let Err(e) = ended {
@@ -359,9 +376,7 @@ struct Registration<'a, H> {
 }
 
 impl<'a, H> Registration<'a, H> {
-    fn new(connections: &'a Connections<H>, watch: Rc<Watch>) -> Registration<'a, H> {
-        let id = connections.next_id.get();
-        connections.next_id.set(id + 1);
+    fn new(connections: &'a Connections<H>, id: u64, watch: Rc<Watch>) -> Registration<'a, H> {
         connections.watches.borrow_mut().insert(id, watch);
         Registration { connections, id }
     }

@@ -1,7 +1,7 @@
 //! hyper's reads and writes over a glommio socket, and the watch that ends connections which stall.
 
 use std::cell::{Cell, RefCell};
-use std::io;
+use std::io::{self, Read as _};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
@@ -10,8 +10,10 @@ use std::time::{Duration, Instant};
 use futures_lite::{AsyncRead, AsyncWrite};
 use glommio::net::TcpStream;
 use hyper::rt::ReadBufCursor;
+use socket2::SockRef;
 
 use super::Limits;
+use super::eager::{Eager, Habit};
 
 /// Bytes one read takes at most.
 const SCRATCH: usize = 64 << 10;
@@ -33,7 +35,6 @@ thread_local! {
 pub(super) type Tick = u32;
 
 /// What a connection is doing and since when. The sweeper reads it and kills the connection when it takes too long.
-#[derive(Default)]
 pub(super) struct Watch {
     /// Waiting for the rest of a request's head.
     head_since: Cell<Option<Tick>>,
@@ -52,6 +53,9 @@ pub(super) struct Watch {
     linger_since: Cell<Option<Tick>>,
     fate: Cell<Fate>,
     waker: RefCell<Option<Waker>>,
+    habit: RefCell<Habit>,
+    /// The next read shall wait a moment for bytes.
+    look: Cell<bool>,
 }
 
 /// What shall become of a connection.
@@ -66,10 +70,33 @@ pub(super) enum Fate {
 }
 
 impl Watch {
-    pub(super) fn new(now: Tick) -> Watch {
-        let watch = Watch::default();
-        watch.idle_since.set(now);
-        watch
+    pub(super) fn new(connection: u64, now: Tick) -> Watch {
+        Watch {
+            head_since: Cell::default(),
+            first_byte: Cell::default(),
+            body_since: Cell::default(),
+            write_since: Cell::default(),
+            idle_since: Cell::new(now),
+            in_work: Cell::default(),
+            lingers: Cell::default(),
+            linger_since: Cell::default(),
+            fate: Cell::default(),
+            waker: RefCell::default(),
+            habit: RefCell::new(Habit::new(connection)),
+            look: Cell::default(),
+        }
+    }
+
+    /// The connection waits for something. True if that is the next request, and likely to come so soon that the
+    /// connection should be polled again at once: its read will then look for it.
+    pub(super) fn looks(&self, eager: &Eager) -> bool {
+        let between = !self.in_work.get()
+            && self.head_since.get().is_none()
+            && self.write_since.get().is_none()
+            && self.linger_since.get().is_none();
+        let looks = between && self.habit.borrow_mut().waits(eager, Instant::now());
+        self.look.set(looks);
+        looks
     }
 
     pub(super) fn request_begins(&self) -> Option<Instant> {
@@ -163,16 +190,42 @@ impl TickLimits {
 }
 
 /// The socket as hyper wants it.
+///
+/// Within a request, reading asks the socket itself first, and glommio only when there is nothing: glommio arms a poll after
+/// every short read and believes nothing else until it fires, which is a turn of the executor with several system calls.
 pub(super) struct Stream {
+    /// In non-blocking mode.
     socket: TcpStream,
     watch: Rc<Watch>,
     now: Rc<Cell<Tick>>,
+    eager: Rc<Eager>,
     lingered: usize,
 }
 
 impl Stream {
-    pub(super) fn new(socket: TcpStream, watch: Rc<Watch>, now: Rc<Cell<Tick>>) -> Stream {
-        Stream { socket, watch, now, lingered: 0 }
+    /// `socket` must not block.
+    pub(super) fn new(socket: TcpStream, watch: Rc<Watch>, now: Rc<Cell<Tick>>, eager: Rc<Eager>) -> Stream {
+        Stream { socket, watch, now, eager, lingered: 0 }
+    }
+
+    /// What the socket has at this moment; `None` if nothing.
+    fn at_once(&self, into: &mut [u8]) -> Option<io::Result<usize>> {
+        match (&*SockRef::from(&self.socket)).read(into) {
+            Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => None,
+            read => Some(read),
+        }
+    }
+
+    /// What the socket has now, or soon if the connection shall be looked at. Between requests there is most likely
+    /// nothing, and glommio has armed its poll already: then it is not asked.
+    fn soon(&self, into: &mut [u8]) -> Option<io::Result<usize>> {
+        if self.watch.look.take() {
+            let came = self.eager.look(|| self.at_once(into));
+            self.watch.habit.borrow_mut().looked(came.is_some());
+            return came;
+        }
+        let within = self.watch.in_work.get() || self.watch.head_since.get().is_some();
+        within.then(|| self.at_once(into)).flatten()
     }
 }
 
@@ -185,14 +238,18 @@ impl hyper::rt::Read for Stream {
         let this = &mut *self;
         READ.with_borrow_mut(|scratch| {
             let room = cursor.remaining().min(scratch.len());
-            // An error stays an error: `Ok` without bytes would mean a clean end.
-            let n = match Pin::new(&mut this.socket).poll_read(cx, &mut scratch[..room]) {
-                Poll::Ready(read) => read?,
-                Poll::Pending => return Poll::Pending,
+            let into = &mut scratch[..room];
+            let read = match this.soon(into) {
+                Some(read) => read,
+                None => ready!(Pin::new(&mut this.socket).poll_read(cx, into)),
             };
+            // An error stays an error: `Ok` without bytes would mean a clean end.
+            let n = read?;
             cursor.put_slice(&scratch[..n]);
             if n > 0 && !this.watch.in_work.get() && this.watch.first_byte.get().is_none() {
-                this.watch.first_byte.set(Some(Instant::now()));
+                let now = Instant::now();
+                this.watch.habit.borrow_mut().begins(&this.eager, now);
+                this.watch.first_byte.set(Some(now));
                 this.watch.head_since.set(Some(this.now.get()));
             }
             Poll::Ready(Ok(()))
