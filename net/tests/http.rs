@@ -252,6 +252,35 @@ fn one_connection_carries_many_requests_in_order() {
 }
 
 #[test]
+fn a_prompt_client_keeps_nobody_else_waiting() {
+    // A look as long as this would be noticed by everybody who had to wait for its end.
+    let server = server(Limits { spin: Duration::from_secs(60), ..Limits::default() });
+    let mut prompt = Client::new(&server);
+    let ask = |client: &mut Client, n: usize| {
+        client.send(format!(
+            "GET /{n} HTTP/1.1\r\nhost: x\r\n\r\nPOST /{n} HTTP/1.1\r\nhost: x\r\ncontent-length: 3\r\n\r\na"
+        ));
+        client.send("bc");
+        assert_eq!(client.answer().body, format!("GET /{n} 0 0").as_bytes());
+        assert_eq!(client.answer().body, format!("POST /{n} 3 294").as_bytes());
+    };
+    for n in 0..500 {
+        ask(&mut prompt, n);
+    }
+    // The first is silent now, and perhaps being looked at.
+    let mut other = Client::new(&server);
+    ask(&mut other, 0);
+    std::thread::scope(|scope| {
+        let busy = scope.spawn(|| (0..500).for_each(|n| ask(&mut prompt, n)));
+        (0..50).for_each(|n| ask(&mut other, n));
+        busy.join().unwrap();
+    });
+    server.stop.store(true, Ordering::SeqCst);
+    assert!(prompt.closed() && other.closed());
+    assert!(server.drained.recv().unwrap());
+}
+
+#[test]
 fn head_has_the_length_of_get_and_no_body() {
     let server = server(Limits::default());
     let mut client = Client::new(&server);
