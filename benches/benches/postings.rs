@@ -50,11 +50,12 @@ fn postings(c: &mut Criterion) {
             group.bench_function(format!("{name}/{shape}"), |b| {
                 b.iter(|| {
                     let mut cursor = index.postings(&info, want);
-                    let mut sum = 0u64;
-                    while cursor.doc() != NO_MORE_DOCS {
+                    let (mut walked, mut sum) = (0, 0u64);
+                    while cursor.next() != NO_MORE_DOCS {
+                        walked += 1;
                         sum += u64::from(cursor.doc()) + if want == Want::Freqs { u64::from(cursor.freq()) } else { 0 };
-                        cursor.next();
                     }
+                    assert!(walked == info.doc_freq, "every document is met");
                     black_box(sum)
                 });
             });

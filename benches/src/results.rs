@@ -20,6 +20,8 @@ pub struct Results {
 pub struct Group {
     pub name: String,
     pub mean_us: [Option<f64>; 3],
+    /// Mean of each query's best run: what other work on the machine disturbs least.
+    pub best_us: [Option<f64>; 3],
     pub p99_us: [Option<f64>; 3],
     pub hits: [Option<f64>; 3],
     pub queries: u64,
@@ -122,6 +124,7 @@ impl Results {
             Group {
                 name: name.clone(),
                 mean_us: figures("mean_us"),
+                best_us: figures("best_mean_us"),
                 p99_us: figures("p99_us"),
                 hits: figures("hits"),
                 queries: figures("queries")[0].unwrap_or(0.0) as u64,

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::results::{ENGINES, Group, Results, geometric_mean};
+use crate::results::{ENGINES, Group, Results, geometric_mean, ratio};
 
 /// What a line must reach.
 enum Bar {
@@ -65,6 +65,16 @@ pub fn render(results: &Results) -> String {
     let rounds =
         ENGINES.map(|e| format!("{e} {}", ["index", "query"].map(|op| results.count(e, op).to_string()).join("/")));
     let _ = writeln!(out, "\nRounds of indexing/queries: {}. Medians; a ratio is of medians.", rounds.join(", "));
+    let share = |engine: &str| {
+        let share = results.figure(engine, "query", "/cpu_s")? / results.figure(engine, "query", "/wall_s")?;
+        Some(format!("{engine} {share:.2}"))
+    };
+    let shares: Vec<String> = ENGINES.iter().filter_map(|e| share(e)).collect();
+    let _ = writeln!(
+        out,
+        "\nOf the core they had while querying: {}. Much less than 1 is other work on the machine, which means and p99 then show.",
+        shares.join(", ")
+    );
     out
 }
 
@@ -148,6 +158,7 @@ fn queries(title: &str, groups: &[Group], out: &mut String, misses: &mut Vec<Str
     }
     for (what, ratios) in [
         ("mean", groups.iter().filter_map(Group::mean_ratio).collect::<Vec<_>>()),
+        ("best runs", groups.iter().filter_map(|g| ratio(&g.best_us)).collect()),
         ("p99", groups.iter().filter_map(Group::p99_ratio).collect()),
     ] {
         let Some(mean) = geometric_mean(ratios.iter().copied()) else { continue };
