@@ -1,5 +1,7 @@
 //! Lines of a body that arrives in pieces. A line inside one piece is a slice of it, without a copy.
 
+use std::io::BufRead;
+
 use bytes::Bytes;
 
 /// Cuts pieces into lines.
@@ -12,8 +14,12 @@ impl Lines {
     /// Takes the next piece; calls `line` for every line that it ends (without its newline).
     pub fn feed<E>(&mut self, piece: &Bytes, mut line: impl FnMut(Bytes) -> Result<(), E>) -> Result<(), E> {
         let mut start = 0;
-        while let Some(length) = piece[start..].iter().position(|b| *b == b'\n') {
-            let end = start + length;
+        loop {
+            // The standard library's quickest search for a byte.
+            let taken = (&piece[start..]).skip_until(b'\n').expect("reading memory cannot fail");
+            let Some(end) = (start + taken).checked_sub(1).filter(|last| taken > 0 && piece[*last] == b'\n') else {
+                break;
+            };
             if self.carry.is_empty() {
                 line(piece.slice(start..end))?;
             } else {
