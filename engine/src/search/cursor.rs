@@ -15,7 +15,7 @@ use crate::search::doc_set::DocSet;
 use crate::search::leaf::in_ranges;
 use crate::search::phrase::PhraseCursor;
 use crate::search::synonym::SynonymCursor;
-use crate::segment::bounds;
+use crate::segment::bounds::Scale;
 use crate::segment::reader::{NumberColumn, PostingsCursor};
 use crate::store::bitpack::sign_bits;
 
@@ -293,7 +293,7 @@ pub(crate) struct TermCursor<'a> {
     table: &'a [f32; 256],
     weight: f32,
     /// What makes bounds of blocks ones of scores.
-    scale: f32,
+    scale: Scale,
     /// Frequency and norm of a document that is not good enough any more.
     weak: (u8, u8),
     /// No document scores more; 0 for a term that does not score.
@@ -311,7 +311,7 @@ impl<'a> TermCursor<'a> {
         bm25: Option<&'a Bm25>,
     ) -> TermCursor<'a> {
         postings.next();
-        let (scale, max) = bm25.map_or((0.0, 0.0), |b| score_bounds(&mut postings, norms, b));
+        let (scale, max) = bm25.map_or((Scale::default(), 0.0), |b| score_bounds(&mut postings, norms, b));
         TermCursor {
             postings,
             norms,
@@ -424,7 +424,7 @@ impl<'a> TermCursor<'a> {
     #[inline]
     pub(crate) fn block(&mut self, target: DocId) -> (DocId, f32) {
         match self.postings.block_bound(target) {
-            Some((last, bound)) => (last, f32::from(bound) * self.scale),
+            Some((last, bound)) => (last, self.scale.score(bound)),
             // A short list is one block.
             None => match self.postings.block_last() {
                 Some(last) if last >= target => (last, self.max),
@@ -437,7 +437,7 @@ impl<'a> TermCursor<'a> {
     #[inline]
     pub(crate) fn bound(&mut self, from: DocId, to: DocId) -> f32 {
         match self.postings.range_bound(from, to) {
-            Some(bound) => f32::from(bound) * self.scale,
+            Some(bound) => self.scale.score(bound),
             None => self.block(from).1,
         }
     }
@@ -446,10 +446,8 @@ impl<'a> TermCursor<'a> {
     /// is none. Floors must not fall.
     #[inline]
     pub(crate) fn next_above(&mut self, target: DocId, floor: f64) -> DocId {
-        // Rounded down, and one less: what is left out cannot be above.
-        let quanta = if self.scale > 0.0 { floor / f64::from(self.scale) - 1.0 } else { 0.0 };
-        let TermCursor { postings, table, weight, weak, .. } = self;
-        postings.next_above(target, quanta.max(0.0) as u16, |freq, norm| {
+        let TermCursor { postings, table, weight, weak, scale, .. } = self;
+        postings.next_above(target, scale.at_most(floor), |freq, norm| {
             // Many blocks have the same best document, and often it is just as good as what the floor is of.
             if *weak == (freq, norm) {
                 return true;
@@ -464,10 +462,10 @@ impl<'a> TermCursor<'a> {
 }
 
 /// What makes bounds of the postings' blocks ones of scores, and a bound on all scores. Stands on the first document.
-pub(crate) fn score_bounds(postings: &mut PostingsCursor<'_>, norms: Option<&[u8]>, bm25: &Bm25) -> (f32, f32) {
-    let scale = bounds::scale(bm25.weight, bm25.average_length, postings.bound_average());
+pub(crate) fn score_bounds(postings: &mut PostingsCursor<'_>, norms: Option<&[u8]>, bm25: &Bm25) -> (Scale, f32) {
+    let scale = Scale::new(bm25.weight, bm25.average_length, postings.bound_average());
     if let Some(bound) = postings.list_bound() {
-        return (scale, f32::from(bound) * scale);
+        return (scale, scale.score(bound));
     }
     // A short list is all there.
     let (docs, freqs) = postings.block();

@@ -11,6 +11,7 @@ use crate::search::bm25::{self, Bm25};
 use crate::search::conjunction::{Batch, Member, Trial};
 use crate::search::cursor::{TermCursor, score_bounds, up_to};
 use crate::search::sink::Sink;
+use crate::segment::bounds::Scale;
 use crate::segment::reader::PostingsCursor;
 use crate::store::bitpack::BLOCK_LEN;
 
@@ -29,7 +30,7 @@ pub(crate) struct ExactPhrase<'a> {
     norms: Option<&'a [u8]>,
     bm25: Option<&'a Bm25>,
     /// What makes the lead's bounds ones of scores.
-    scale: f32,
+    scale: Scale,
     /// No phrase scores more.
     max: f32,
     batch: Box<Batch>,
@@ -74,7 +75,7 @@ impl<'a> ExactPhrase<'a> {
         let mut words = words.into_iter().map(|w| (w.offset, TermCursor::new(w.postings, norms, None)));
         let (lead_offset, mut lead) = words.next().expect("not empty");
         // A phrase is at most as frequent as its rarest term.
-        let (scale, max) = bm25.map_or((0.0, 0.0), |b| score_bounds(&mut lead.postings, norms, b));
+        let (scale, max) = bm25.map_or((Scale::default(), 0.0), |b| score_bounds(&mut lead.postings, norms, b));
         ExactPhrase {
             lead,
             lead_offset,
@@ -92,7 +93,7 @@ impl<'a> ExactPhrase<'a> {
     /// The lead's block around `target`, which must not fall from call to call: its last document, and a bound on scores.
     fn block(&mut self, target: DocId) -> (DocId, f32) {
         match self.lead.postings.block_bound(target) {
-            Some((last, bound)) => (last, f32::from(bound) * self.scale),
+            Some((last, bound)) => (last, self.scale.score(bound)),
             // A short list is one block.
             None => match self.lead.postings.block_last() {
                 Some(last) if last >= target => (last, self.max),

@@ -10,6 +10,7 @@ use crate::ids::{DocId, NO_MORE_DOCS};
 use crate::search::bm25::{self, Bm25};
 use crate::search::cursor::{ALIGN_TRIES, score_bounds};
 use crate::search::sink::Sink;
+use crate::segment::bounds::Scale;
 use crate::segment::reader::PostingsCursor;
 
 /// One slot: the terms that may be there, and the current document's positions.
@@ -139,7 +140,7 @@ pub(crate) struct PhraseCursor<'a> {
     norms: Option<&'a [u8]>,
     bm25: Option<&'a Bm25>,
     /// What makes the rarest slot's bounds ones of scores.
-    scale: f32,
+    scale: Scale,
     max: f32,
     scratch: Vec<u32>,
     /// Whether two slots share a term: then a sloppy match must not use one position twice.
@@ -160,7 +161,7 @@ impl<'a> PhraseCursor<'a> {
         // A phrase is at most as frequent as its rarest term.
         let (scale, max) = match (bm25, &mut slots[0].terms[..], slop) {
             (Some(bm25), [only], 0) => score_bounds(only, norms, bm25),
-            (bm25, ..) => (0.0, bm25.map_or(0.0, |b| b.weight)),
+            (bm25, ..) => (Scale::default(), bm25.map_or(0.0, |b| b.weight)),
         };
         let mut cursor = PhraseCursor {
             slots,
@@ -198,7 +199,7 @@ impl<'a> PhraseCursor<'a> {
             return (NO_MORE_DOCS - 1, self.max);
         };
         match only.block_bound(target) {
-            Some((last, bound)) => (last, f32::from(bound) * self.scale),
+            Some((last, bound)) => (last, self.scale.score(bound)),
             None => match only.block_last() {
                 Some(last) if last >= target => (last, self.max),
                 _ => (NO_MORE_DOCS - 1, 0.0),

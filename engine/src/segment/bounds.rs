@@ -4,9 +4,10 @@
 //! the same for every query but for the average field length of the day. Blocks, groups of blocks and whole lists store the
 //! largest share of their documents, rounded up to 65,535ths, and the section the average that they were made with.
 //!
-//! With a larger average every field counts as shorter: shares grow, at most by the ratio of the averages, as the numerator
-//! and the first part of the denominator do not change and the other part shrinks by that ratio. So `bound * ratio` holds for
-//! every average; averages of segments of one index hardly differ. (Block-max indexes: Ding and Suel, SIGIR 2011.)
+//! With a larger average every field counts as shorter and shares grow: the part of the denominator that is not the frequency
+//! shrinks, at most by the ratio `r` of the averages. So a share of at most `s` becomes one of at most `r s / (1 + (r - 1) s)`,
+//! which is near `s` where it matters, close to 1. Averages of segments of one index hardly differ. (Block-max indexes: Ding
+//! and Suel, SIGIR 2011.)
 
 use crate::segment::norms::norm_decode;
 
@@ -19,7 +20,7 @@ pub const B: f32 = 0.75;
 pub(crate) const WHOLE: f32 = 65_535.0;
 
 /// Documents looked at for the average length: it need not be exact.
-const SAMPLE: usize = 4096;
+const SAMPLE: usize = 1 << 16;
 
 /// Computes the bounds of a field's postings.
 #[derive(Debug)]
@@ -63,10 +64,40 @@ fn round_up(share: f32) -> u16 {
     (share * WHOLE + 0.25).ceil().min(WHOLE) as u16
 }
 
-/// What to multiply bounds made with the average length `made` with, to bound scores of a term with this weight where the
-/// average is `now`.
-pub(crate) fn scale(weight: f32, now: f32, made: f32) -> f32 {
-    weight * (now / made).max(1.0) * (1.0 / WHOLE * (1.0 + 1e-6))
+/// What makes bounds ones of scores.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Scale {
+    weight: f32,
+    /// Of the average length of the query to the one that the bounds were made with; at least 1.
+    ratio: f32,
+}
+
+impl Scale {
+    /// For a term with this weight where the average length is `now`; the bounds were made with `made`.
+    pub fn new(weight: f32, now: f32, made: f32) -> Scale {
+        Scale { weight, ratio: (now / made).max(1.0) }
+    }
+
+    /// No score is above.
+    #[inline]
+    pub fn score(&self, bound: u16) -> f32 {
+        let share = f32::from(bound) * (1.0 / WHOLE);
+        self.weight * (self.ratio * share / (1.0 + (self.ratio - 1.0) * share)) * (1.0 + 1e-6)
+    }
+
+    /// A bound of at most this much is one of scores that are not above `floor`.
+    #[inline]
+    pub fn at_most(&self, floor: f64) -> u16 {
+        let (share, ratio) = (floor / f64::from(self.weight), f64::from(self.ratio));
+        if share.is_nan() || share <= 0.0 {
+            return 0;
+        }
+        if share >= 1.0 {
+            return WHOLE as u16;
+        }
+        // Rounded down, and one less.
+        (share / (ratio - (ratio - 1.0) * share) * f64::from(WHOLE) - 1.0).max(0.0) as u16
+    }
 }
 
 #[cfg(test)]
@@ -79,14 +110,18 @@ mod tests {
         fn no_score_is_above_its_bound(norms in proptest::collection::vec(1u8..=255, 1..400), freq in 1u32..2000,
                                        now in 1.0f32..2000.0, weight in 0.0f32..50.0) {
             let shares = Shares::new(Some(&norms));
-            let scale = scale(weight, now, shares.average());
+            let scale = Scale::new(weight, now, shares.average());
             for &norm in &norms {
-                let bound = f32::from(shares.bound(&[freq - 1], &[norm])) * scale;
+                let quanta = shares.bound(&[freq - 1], &[norm]);
+                let bound = scale.score(quanta);
                 let k = K1 * ((1.0 - B) + B * norm_decode(norm) as f32 / now);
                 let (freq, k) = (freq as f32, k);
                 // Both ways to write it.
                 prop_assert!(weight - weight / (1.0 + freq * (1.0 / k)) <= bound);
-                prop_assert!(weight * freq / (freq + k) <= bound);
+                let score = weight * freq / (freq + k);
+                prop_assert!(score <= bound);
+                prop_assert!(quanta > scale.at_most(f64::from(score) * 0.999) || score == 0.0);
+                prop_assert!(quanta == 0 || scale.score(scale.at_most(f64::from(score))) <= score * (1.0 + 1e-5));
             }
         }
     }
@@ -96,7 +131,7 @@ mod tests {
         let norms = [12u8, 30, 9];
         let shares = Shares::new(Some(&norms));
         let score = 3.0 * 5.0 / (5.0 + shares.table[30]);
-        let bound = f32::from(shares.bound(&[4], &[30])) * scale(3.0, shares.average(), shares.average());
+        let bound = Scale::new(3.0, shares.average(), shares.average()).score(shares.bound(&[4], &[30]));
         assert!(bound >= score && bound < score * 1.0001);
     }
 }
