@@ -3,6 +3,10 @@
 use crate::segment::dictionary::read_varint;
 use crate::segment::postings::{patched_len, unpack_patched};
 use crate::store::bitpack::BLOCK_LEN;
+use crate::write::pool::prefetch;
+
+/// Cache lines asked for at once where positions are walked over.
+const LINES_AHEAD: usize = 24;
 
 /// No position block has this offset.
 const NOWHERE: usize = usize::MAX;
@@ -18,9 +22,8 @@ pub(super) struct PositionCursor<'a> {
     start: (usize, usize),
     /// A position block at `start` or behind: how many behind, its offset.
     walked: (usize, usize),
-    /// Positions of the block of documents before each of its documents'.
-    before: [u32; BLOCK_LEN],
-    /// Whether `before` is that.
+    before: Before,
+    /// Whether `before` is of the block of documents.
     summed: bool,
     buffer: [u32; BLOCK_LEN],
     buffered: usize,
@@ -38,7 +41,7 @@ impl<'a> PositionCursor<'a> {
             tail_at,
             start: (0, 0),
             walked: (0, 0),
-            before: [0; BLOCK_LEN],
+            before: [[0; 8]; BLOCK_LEN / 8],
             summed: false,
             buffer: [0; BLOCK_LEN],
             buffered: 0,
@@ -53,6 +56,7 @@ impl<'a> PositionCursor<'a> {
         self.start = (offset, index);
         self.walked = (0, offset);
         self.summed = false;
+        prefetch(self.bytes, offset);
     }
 
     /// The first position of the document at `index` of the block, then differences. `freqs` are those of the block.
@@ -60,10 +64,10 @@ impl<'a> PositionCursor<'a> {
     pub fn differences(&mut self, freqs: &[u32; BLOCK_LEN], index: usize) -> &[u32] {
         if !self.summed {
             self.summed = true;
-            add_up(freqs, &mut self.before);
+            sum_up(freqs, &mut self.before);
         }
         let index = index & (BLOCK_LEN - 1);
-        let from = self.start.1 + self.before[index] as usize;
+        let from = self.start.1 + sum_before(&self.before, freqs, index) as usize;
         let count = freqs[index] as usize;
         let (block, at) = (from / BLOCK_LEN, from % BLOCK_LEN);
         if !self.buffer(block) {
@@ -104,6 +108,10 @@ impl<'a> PositionCursor<'a> {
         if block < self.walked.0 {
             self.walked = (0, self.start.0);
         }
+        // Each block says where the next is: without this, the memory of one would not be asked for before that of the other.
+        for line in 1..((block - self.walked.0) * 3 / 2 + 1).min(LINES_AHEAD) {
+            prefetch(self.bytes, self.walked.1 + line * 64);
+        }
         while self.walked.0 < block {
             let Some(&token) = self.bytes.get(self.walked.1) else { return false };
             if self.at_tail() {
@@ -134,22 +142,57 @@ impl<'a> PositionCursor<'a> {
     }
 }
 
-/// Sums of the values before each.
+/// For each group of 8 values, the sums of its columns in the groups before: cheap to make, and little is left to add up.
+type Before = [[u32; 8]; BLOCK_LEN / 8];
+
+/// The first ones of 8, as many as the index says.
+const FIRST: [[u32; 8]; 8] = {
+    let mut masks = [[0; 8]; 8];
+    let mut at = 0;
+    while at < 64 {
+        masks[at / 8][at % 8] = if at % 8 < at / 8 { u32::MAX } else { 0 };
+        at += 1;
+    }
+    masks
+};
+
 #[inline]
-fn add_up(values: &[u32; BLOCK_LEN], sums: &mut [u32; BLOCK_LEN]) {
-    let mut before = 0u32;
-    // Sums inside a group do not wait for the group before.
-    for (group, out) in values.as_chunks::<8>().0.iter().zip(sums.as_chunks_mut::<8>().0) {
-        let mut sums = *group;
-        for step in [1, 2, 4] {
-            let shifted = sums;
-            for i in step..8 {
-                sums[i] = shifted[i].wrapping_add(shifted[i - step]);
+fn sum_up(values: &[u32; BLOCK_LEN], before: &mut Before) {
+    let mut sums = [0u32; 8];
+    for (group, before) in values.as_chunks::<8>().0.iter().zip(before) {
+        *before = sums;
+        for (sum, value) in sums.iter_mut().zip(group) {
+            *sum = sum.wrapping_add(*value);
+        }
+    }
+}
+
+/// Sum of the values before `index`.
+#[inline]
+fn sum_before(before: &Before, values: &[u32; BLOCK_LEN], index: usize) -> u32 {
+    let index = index & (BLOCK_LEN - 1);
+    let (group, before) = (&values.as_chunks::<8>().0[index / 8], &before[index / 8]);
+    let mask = &FIRST[index % 8];
+    let columns: [u32; 8] = std::array::from_fn(|i| before[i].wrapping_add(group[i] & mask[i]));
+    let halves: [u32; 4] = std::array::from_fn(|i| columns[i].wrapping_add(columns[i + 4]));
+    halves[0].wrapping_add(halves[2]).wrapping_add(halves[1].wrapping_add(halves[3]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn sums_are_of_all_values_before(values: [u32; 32], fill: u32) {
+            let values: [u32; BLOCK_LEN] = std::array::from_fn(|i| values.get(i * 7 % 50).copied().unwrap_or(fill));
+            let mut before = [[0; 8]; BLOCK_LEN / 8];
+            sum_up(&values, &mut before);
+            for index in 0..BLOCK_LEN {
+                let sum = values[..index].iter().fold(0u32, |sum, v| sum.wrapping_add(*v));
+                prop_assert_eq!(sum_before(&before, &values, index), sum);
             }
         }
-        for i in 0..8 {
-            out[i] = before.wrapping_add(sums[i]).wrapping_sub(group[i]);
-        }
-        before = before.wrapping_add(sums[7]);
     }
 }
