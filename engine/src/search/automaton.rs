@@ -1,7 +1,7 @@
 //! Automata over the bytes of terms: wildcards and edit distance. They work on characters and take UTF-8 byte by byte.
 //!
-//! Both are simulated, not determinized: a state is the set of pattern positions (wildcard) or a row of the distance
-//! table (fuzzy), so no pattern can blow them up.
+//! Both are simulated: a state is the set of pattern positions (wildcard) or two rows of the distance table (fuzzy), so no
+//! pattern can blow them up. A dictionary is walked with what `determinized` keeps of them.
 
 use fst::Automaton;
 use smallvec::SmallVec;
@@ -121,7 +121,7 @@ impl Wildcard {
 }
 
 /// Which pattern positions the characters so far can have led to; empty = none.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct WildcardState {
     set: SmallVec<[u64; 2]>,
     partial: Partial,
@@ -199,12 +199,15 @@ impl Fuzzy {
     }
 }
 
-/// The distances of the characters so far to every prefix of the word, and the row before for swaps.
-#[derive(Clone, Debug)]
+/// The distances of the characters so far to every prefix of the word, and the row before for swaps. Equal where all that
+/// follows is equal, so that a word has few states.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct FuzzyState {
     row: SmallVec<[u8; 24]>,
     before: SmallVec<[u8; 24]>,
+    /// The last character, if the word has it.
     last: char,
+    /// Characters so far, up to the prefix.
     seen: usize,
     partial: Partial,
 }
@@ -236,21 +239,27 @@ impl Automaton for Fuzzy {
         if state.row.is_empty() {
             return next;
         }
-        next.seen += 1;
-        next.last = c;
         if state.seen < self.prefix && self.word.get(state.seen) != Some(&c) {
             return next;
         }
+        next.seen = (state.seen + 1).min(self.prefix);
+        let swaps = self.transpositions && self.word.contains(&c);
+        next.last = if swaps { c } else { '\0' };
         let cap = self.max_edits + 1;
         next.row.push((state.row[0] + 1).min(cap));
         for (i, &w) in self.word.iter().enumerate() {
             let mut d = (state.row[i] + u8::from(w != c)).min(next.row[i] + 1).min(state.row[i + 1] + 1);
-            if self.transpositions && i > 0 && !state.before.is_empty() && w == state.last && self.word[i - 1] == c {
+            if i > 0 && !state.before.is_empty() && w == state.last && self.word[i - 1] == c {
                 d = d.min(state.before[i - 1] + 1);
             }
             next.row.push(d.min(cap));
         }
-        next.before = state.row.clone();
+        // Only a swap looks back, and only to where it may still be within the limit.
+        if swaps && state.row.iter().any(|&d| d < self.max_edits) {
+            next.before = state.row.clone();
+        } else {
+            next.last = '\0';
+        }
         next
     }
 }
