@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 
 use crate::ids::{DocId, NO_MORE_DOCS};
 use crate::search::conjunction::Conjunction;
-use crate::search::cursor::{Cursor, TermCursor, cannot_beat};
+use crate::search::cursor::{Cursor, TermCursor, cannot_beat, up_to};
 use crate::search::exact_phrase::ExactPhrase;
 use crate::search::open::Segment;
 use crate::search::phrase::{PhraseCursor, PhraseSink};
@@ -49,6 +49,8 @@ impl<'a> Plan<'a> {
                 Some(cursor) => Plan::Term(cursor),
                 None => Plan::Done,
             },
+            Weight::Constant { inner, .. } if !scores => Plan::new(segment, inner, false),
+            Weight::Bool(b) if !scores && b.sole().is_some() => Plan::new(segment, b.sole().expect("asked"), false),
             Weight::Bool(b)
                 if b.filter.is_empty() && b.must_not.is_empty() && b.should.is_empty() && all_terms(&b.must) =>
             {
@@ -87,7 +89,8 @@ impl<'a> Plan<'a> {
             }
             Weight::Bool(b)
                 if b.must_not.is_empty()
-                    && b.should.is_empty()
+                    && (b.should.is_empty() || !scores && b.minimum == 0)
+                    && b.must.len() + b.filter.len() > 0
                     && b.must.iter().chain(&b.filter).all(|w| matches!(w, Weight::Term(_) | Weight::Leaf(_))) =>
             {
                 Plan::filtered(segment, b, scores).unwrap_or_else(|| Plan::any(segment.open(weight, scores)))
@@ -144,17 +147,18 @@ impl<'a> Plan<'a> {
             Plan::Done => false,
             Plan::Term(cursor) if scores => run_term(cursor, until, sink),
             Plan::Term(cursor) => {
-                let mut doc = cursor.doc();
-                while doc < until && !sink.full() {
-                    let wanted = sink.skip(doc);
-                    if wanted > doc {
-                        doc = cursor.postings.seek(wanted);
+                while cursor.doc() < until && !sink.full() {
+                    let wanted = sink.skip(cursor.doc());
+                    if wanted > cursor.doc() {
+                        cursor.postings.seek(wanted);
                         continue;
                     }
-                    sink.hit(doc, 0.0);
-                    doc = cursor.postings.next();
+                    let docs = cursor.postings.block_docs();
+                    let count = up_to(docs, until - 1);
+                    sink.hits(&docs[..count]);
+                    cursor.postings.advance(count);
                 }
-                doc != NO_MORE_DOCS
+                cursor.doc() != NO_MORE_DOCS
             }
             Plan::And(and) => and.run(until, scores, sink),
             Plan::Or(or) if scores => or.run(until, sink),

@@ -235,6 +235,7 @@ fn known_total(weight: &Weight, searcher: &Searcher) -> Option<u64> {
             whole.then(|| term.doc_freq())
         }
         Weight::Constant { inner, .. } => known_total(inner, searcher),
+        Weight::Bool(weight) => known_total(weight.sole()?, searcher),
         _ => None,
     }
 }

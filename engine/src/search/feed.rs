@@ -39,6 +39,7 @@ impl<'a> Feed<'a> {
                 Feed::All { next: 0, doc_count, score: if scores { *score } else { 0.0 } }
             }
             Weight::Constant { inner, .. } if !scores => Feed::new(segment, inner, false),
+            Weight::Bool(b) if !scores && b.sole().is_some() => Feed::new(segment, b.sole().expect("asked"), false),
             Weight::Term(term) if !scores => match segment.term(term, false) {
                 Some(cursor) => Feed::Term(cursor),
                 None => Feed::Plan(Plan::Done),

@@ -77,6 +77,20 @@ pub(crate) struct BoolWeight {
     pub minimum: usize,
 }
 
+impl BoolWeight {
+    /// The clause that alone decides what matches, if there is one; others may add to scores.
+    pub(crate) fn sole(&self) -> Option<&Weight> {
+        let required = self.must.len() + self.filter.len();
+        let mut clauses = self.must.iter().chain(&self.filter);
+        match (required, self.should.len()) {
+            _ if !self.must_not.is_empty() => None,
+            (1, optional) if optional == 0 || self.minimum == 0 => clauses.next(),
+            (0, 1) => self.should.first(),
+            _ => None,
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct LeafWeight {
     pub leaf: Leaf,
