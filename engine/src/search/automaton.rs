@@ -115,6 +115,15 @@ impl Wildcard {
         }
     }
 
+    /// The characters that are told apart from others.
+    pub(crate) fn chars(&self) -> impl Iterator<Item = char> + '_ {
+        let chars = self.pieces.iter().filter_map(|p| if let Piece::Char(c) = p { Some(*c) } else { None });
+        let both = self.case_insensitive;
+        chars.flat_map(move |c| {
+            [c, if both { c.to_ascii_uppercase() } else { c }, if both { c.to_ascii_lowercase() } else { c }]
+        })
+    }
+
     fn words(&self) -> usize {
         self.pieces.len() / 64 + 1
     }
@@ -186,6 +195,11 @@ impl Fuzzy {
     #[must_use]
     pub fn new(word: &str, max_edits: u8, prefix: u32, transpositions: bool) -> Fuzzy {
         Fuzzy { word: word.chars().collect(), prefix: prefix as usize, max_edits, transpositions }
+    }
+
+    /// The characters that are told apart from others.
+    pub(crate) fn chars(&self) -> impl Iterator<Item = char> + '_ {
+        self.word.iter().copied()
     }
 
     /// Edits between the word and `term`; none if more than the maximum.

@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::ids::{DocId, NO_MORE_DOCS};
 use crate::pace::Pace;
 use crate::search::SegmentView;
-use crate::search::determinized::Determinized;
+use crate::search::determinized::{ByteClasses, Determinized};
 use crate::search::doc_set::DocSet;
 use crate::search::weight::{BoolWeight, Leaf, LeafWeight, Pattern, Weight};
 use crate::segment::reader::{FieldReader, InvertedIndex, SegmentReader, TermInfo, Want};
@@ -326,9 +326,9 @@ impl Pattern {
             Pattern::Prefix(prefix) => {
                 index.visit_from(prefix, &mut |term, info| term.starts_with(prefix) && visit(term, info));
             }
-            Pattern::Wildcard(a) => index.visit_matching(Determinized::new(a), visit),
-            Pattern::Regexp(a) => index.visit_matching(Determinized::new(a), visit),
-            Pattern::Fuzzy(a) => index.visit_matching(Determinized::new(a), visit),
+            Pattern::Wildcard(a) => Determinized::new(a, ByteClasses::telling_apart(a.chars())).visit(index, visit),
+            Pattern::Regexp(a) => Determinized::new(a, ByteClasses::all()).visit(index, visit),
+            Pattern::Fuzzy(a) => Determinized::new(a, ByteClasses::telling_apart(a.chars())).visit(index, visit),
         }
     }
 }

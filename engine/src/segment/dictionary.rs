@@ -303,7 +303,7 @@ impl Dictionary {
         let block = self.block_of(term);
         let mut cursor = self.cursor_at(block);
         while cursor.peek().is_some_and(|(_, found)| found < term) {
-            cursor.consume();
+            cursor.pass();
         }
         cursor
     }
@@ -353,7 +353,12 @@ impl Dictionary {
 
     /// Terms that the automaton accepts, in order, as long as `visit` answers true. Cost: the blocks that have terms
     /// which the automaton follows further than to their first dead byte, and a lookup per gap.
-    pub fn visit_matching<A: fst::Automaton>(&self, automaton: &A, visit: &mut dyn FnMut(&[u8], TermInfo) -> bool) {
+    pub fn visit_matching<A: fst::Automaton>(
+        &self,
+        automaton: &A,
+        next_byte: NextByte<'_, A>,
+        visit: &mut dyn FnMut(&[u8], TermInfo) -> bool,
+    ) {
         let mut cursor = self.iter();
         // State after each byte of `walked`; one more than it has bytes.
         let mut states = vec![automaton.start()];
@@ -367,14 +372,14 @@ impl Dictionary {
             if let Some(n) = dead
                 && cursor.at_block_end()
             {
-                let Some(target) = next_live(automaton, &mut states, &walked[..n]) else { return };
+                let Some(target) = next_live(automaton, next_byte, &mut states, &walked[..n]) else { return };
                 cursor.seek_forward(&target);
                 dead = None;
             }
             let Some((_, term)) = cursor.peek() else { return };
             let shared = common_prefix(&walked, term);
             if dead.is_some_and(|n| shared >= n) {
-                cursor.consume();
+                cursor.pass();
                 continue;
             }
             dead = None;
@@ -389,13 +394,14 @@ impl Dictionary {
                 }
                 states.push(state);
             }
+            let last = &states[states.len() - 1];
+            if dead.is_some() || !automaton.is_match(automaton.accept_eof(last).as_ref().unwrap_or(last)) {
+                cursor.pass();
+                continue;
+            }
             let info = cursor.consume();
-            if dead.is_none() {
-                let last = &states[states.len() - 1];
-                let at_end = automaton.accept_eof(last);
-                if automaton.is_match(at_end.as_ref().unwrap_or(last)) && !visit(cursor.last_term(), info) {
-                    return;
-                }
+            if !visit(cursor.last_term(), info) {
+                return;
             }
         }
     }
@@ -410,17 +416,24 @@ impl Dictionary {
     }
 }
 
+/// The first byte, not below a number up to 256, with which the automaton can match from a state.
+pub(crate) type NextByte<'a, A> = &'a dyn Fn(&<A as fst::Automaton>::State, u16) -> Option<u8>;
+
 /// The smallest string above everything that starts with `dead` and from which the automaton can match; `states` are
 /// those after each byte of `dead` but the last.
-fn next_live<A: fst::Automaton>(automaton: &A, states: &mut Vec<A::State>, dead: &[u8]) -> Option<Vec<u8>> {
+fn next_live<A: fst::Automaton>(
+    automaton: &A,
+    next_byte: NextByte<'_, A>,
+    states: &mut Vec<A::State>,
+    dead: &[u8],
+) -> Option<Vec<u8>> {
     for depth in (0..dead.len()).rev() {
         states.truncate(depth + 1);
-        for byte in u16::from(dead[depth]) + 1..=255 {
-            if automaton.can_match(&automaton.accept(&states[depth], byte as u8)) {
-                let mut target = dead[..depth].to_vec();
-                target.push(byte as u8);
-                return Some(target);
-            }
+        if let Some(byte) = next_byte(&states[depth], u16::from(dead[depth]) + 1) {
+            debug_assert!(automaton.can_match(&automaton.accept(&states[depth], byte)));
+            let mut target = dead[..depth].to_vec();
+            target.push(byte);
+            return Some(target);
         }
     }
     None
@@ -571,6 +584,13 @@ impl<'a> DictionaryCursor<'a> {
         info
     }
 
+    /// Passes over the term that was peeked.
+    fn pass(&mut self) {
+        debug_assert!(self.peeked);
+        self.peeked = false;
+        self.index += 1;
+    }
+
     /// Whether the next step leaves the block.
     fn at_block_end(&self) -> bool {
         !self.peeked && self.block.is_none_or(|b| self.index >= b.n)
@@ -585,7 +605,7 @@ impl<'a> DictionaryCursor<'a> {
             self.peeked = false;
         }
         while self.peek().is_some_and(|(_, found)| found < target) {
-            self.consume();
+            self.pass();
         }
     }
 

@@ -17,7 +17,7 @@ use crate::ids::DocId;
 use crate::segment::TermsOption;
 use crate::segment::bounds::Shares;
 use crate::segment::cursor::{ListContext, PostingsCursor, Want};
-use crate::segment::dictionary::{Dictionary, DictionaryWriter};
+use crate::segment::dictionary::{Dictionary, DictionaryWriter, NextByte};
 use crate::segment::extents::{Stream, StreamWriter};
 use crate::segment::file::{FileWriter, Section, SectionKind, Sink};
 use crate::segment::postings::{PostingsWriter, TermInfo};
@@ -206,7 +206,20 @@ impl InvertedIndex {
 
     /// Terms that the automaton accepts, in byte order, as long as `visit` answers true.
     pub fn visit_matching<A: fst::Automaton>(&self, automaton: A, visit: &mut dyn FnMut(&[u8], TermInfo) -> bool) {
-        self.dictionary.visit_matching(&automaton, visit);
+        let next_byte = |state: &A::State, from: u16| {
+            (from..256).map(|b| b as u8).find(|&b| automaton.can_match(&automaton.accept(state, b)))
+        };
+        self.dictionary.visit_matching(&automaton, &next_byte, visit);
+    }
+
+    /// The same, for an automaton that knows the `next_byte` with which it can match.
+    pub(crate) fn visit_stepping<A: fst::Automaton>(
+        &self,
+        automaton: &A,
+        next_byte: NextByte<'_, A>,
+        visit: &mut dyn FnMut(&[u8], TermInfo) -> bool,
+    ) {
+        self.dictionary.visit_matching(automaton, next_byte, visit);
     }
 
     /// Opens the postings of a term that this index answered.
