@@ -66,15 +66,20 @@ macro_rules! replays {
 
 replays! {
     bulk: 4000,
+    columns: 1000,
     commit: 4000,
+    dictionary: 500,
+    differential: 100,
     live_docs: 4000,
     mapping: 2000,
     metastore: 2000,
     operation: 4000,
+    postings: 1000,
     query_dsl: 4000,
     query_text: 1000,
     rest: 2000,
     rest_text: 4000,
     segment: 1000,
+    stored: 500,
     translog: 1000,
 }

@@ -8,10 +8,13 @@
 //!
 //! A body does not only survive: it asserts what must hold of any input that was accepted (what was read encodes to the
 //! same again, a body cut into pieces means the same, no answer is an internal error).
+//! Structures that are written and read have a body each that also compares what comes back with what went in, and
+//! `differential` compares searches with a scan.
 //! Formats with checksums have a body that puts the checksums right first, for a fuzzer does not guess them.
 
 #![forbid(unsafe_code)]
 
+mod differential;
 pub mod mutate;
 mod rest;
 pub mod seed;
@@ -25,16 +28,21 @@ pub type Body = fn(&[u8]);
 /// All bodies, by name: a target `fuzz_targets/NAME.rs` and a folder `corpus/NAME` each.
 pub const BODIES: &[(&str, Body)] = &[
     ("bulk", ringdex::rest::fuzz::bulk_ndjson),
+    ("columns", ringdex_engine::segment::fuzz::fuzz_columns),
     ("commit", ringdex_engine::commit::fuzz_commit_load),
+    ("dictionary", ringdex_engine::segment::fuzz::fuzz_dictionary),
+    ("differential", differential::body),
     ("live_docs", ringdex_engine::segment::live_docs::fuzz_live_docs),
     ("mapping", mapping),
     ("metastore", ringdex::metastore::fuzz_metastore_load),
     ("operation", operation),
+    ("postings", ringdex_engine::segment::fuzz::fuzz_postings),
     ("query_dsl", ringdex::dsl::fuzz_query_dsl),
     ("query_text", ringdex_engine::search::fuzz_query_text),
     ("rest", rest::body),
     ("rest_text", ringdex::rest::fuzz::rest_request),
     ("segment", ringdex_engine::segment::walk::fuzz_segment_open),
+    ("stored", ringdex_engine::segment::fuzz::fuzz_stored),
     ("translog", ringdex_engine::translog::fuzz_translog_read),
 ];
 

@@ -25,7 +25,8 @@ const REFUSAL: &[u8] = b"\"type\":\"unsupported_operation_exception\"";
 pub fn body(data: &[u8]) {
     let world = SimWorld::new(data.len() as u64);
     world.block_on(async {
-        let node = start(&world).await.expect("an empty node starts");
+        let core = start(&world).await.expect("an empty node starts");
+        let node: SharedBackend = core.clone();
         for text in data.split(|&b| b == 0).take(REQUESTS_MAX) {
             let Some(request) = request(text) else { continue };
             let answer = router::handle(&node, request).await;
@@ -33,6 +34,8 @@ pub fn body(data: &[u8]) {
         }
         let after = router::handle(&node, request(b"GET /_cluster/health").expect("a request")).await;
         assert_eq!(after.status, 200);
+        // Shards and core hold each other: closed, both can go.
+        core.close().await;
     });
     world.drop_tasks();
 }
@@ -102,7 +105,7 @@ impl BodyStream for Pieces {
 }
 
 /// A node of one core, without indices.
-async fn start(world: &SimWorld) -> ApiResult<SharedBackend> {
+async fn start(world: &SimWorld) -> ApiResult<Rc<Core<SimWorld>>> {
     let (store, loaded) = MetaStore::open(world.disk(Path::new("/data"))).await?;
     let info = NodeInfo { name: "n".to_owned(), id: "the-node".to_owned(), cores: 1, ..NodeInfo::default() };
     let shared = Shared::new(info, Config { data: "/data".into(), ..Config::default() }, 1);

@@ -20,6 +20,8 @@ use ringdex_engine::write::plan::Condition;
 use ringdex_net::cluster::state::ClusterState;
 use serde_json::json;
 
+use crate::mutate::Random;
+
 /// The first byte of an input: "put header and checksums right".
 const REPAIRED: u8 = 3;
 
@@ -33,6 +35,7 @@ pub fn write_corpus() {
         shard("best", Codec::BestCompression, 300).await;
         metastore().await;
     });
+    scripts();
     let mut live = LiveDocs::all(100);
     save("live_docs", "none", 0, &live.encode(SegmentId(1), Generation(1)));
     (0..100).filter(|d| d % 7 == 0 || *d > 90).for_each(|d| {
@@ -48,6 +51,18 @@ pub fn write_corpus() {
         let mut bytes = Vec::new();
         Operation { seq_no: SeqNo(7), term: PrimaryTerm(2), kind }.encode(&mut bytes);
         write("operation", name, &bytes);
+    }
+}
+
+/// Scripts that were thrown with dice, of every mode of the bodies that read scripts.
+fn scripts() {
+    for (body, len) in [("columns", 60), ("dictionary", 150), ("differential", 300), ("postings", 150), ("stored", 100)]
+    {
+        for mode in 0..12u8 {
+            let mut random = Random(u64::from(mode) + 1);
+            let bytes: Vec<u8> = (0..len + random.below(len)).map(|_| random.bits() as u8).collect();
+            save(body, &format!("script-{mode}"), mode * 21, &bytes);
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Walking a postings list. The format is documented in `postings`.
 //!
-//! A cursor trusts no byte: damage ends the list early, and no document at or above the segment's count is ever answered.
+//! A cursor trusts no byte: damage ends the list early. Documents ascend whatever the bytes, and none at or above the segment's
+//! count is ever answered.
 
 use crate::ids::{DocId, NO_MORE_DOCS};
 use crate::segment::TermsOption;
@@ -456,10 +457,15 @@ impl<'a> PostingsCursor<'a> {
             unpack_patched(bytes, &mut self.docs).filter(|_| {
                 let largest = add_up(&mut self.docs, base);
                 self.last = self.docs[BLOCK_LEN - 1];
-                largest < self.context.doc_limit
+                let ascending = ascends(bytes[0]) || self.docs.is_sorted_by(|a, b| a < b);
+                ascending && largest < self.context.doc_limit
             })
         };
         let Some(used) = used else { return false };
+        // Otherwise it could overlap with its neighbours.
+        if self.last != self.skip.last(block) {
+            return false;
+        }
         self.count = BLOCK_LEN;
         if self.context.option >= TermsOption::Freqs {
             self.packed_freqs = Some(&bytes[used..]);
@@ -676,6 +682,14 @@ impl<'a> PostingsCursor<'a> {
         let from = if behind { self.next_block.saturating_sub(1) } else { at };
         self.skip.block_with(from, target)
     }
+}
+
+/// Whether the documents of a packed block that starts with this token ascend if all are below a segment's count: steps of 24
+/// bits are too short to pass from there over the end of the numbers to their beginning.
+#[inline]
+fn ascends(token: u8) -> bool {
+    let above = if token >> 5 > 0 { 8 } else { 0 };
+    (token & 31) + above <= 24
 }
 
 /// Turns differences into documents: each is how far it is above the smallest it could be, `base` for the first. The

@@ -9,6 +9,8 @@ pub(crate) mod cursor;
 pub(crate) mod dictionary;
 pub(crate) mod extents;
 pub mod file;
+#[doc(hidden)]
+pub mod fuzz;
 pub(crate) mod ids;
 pub(crate) mod inverted;
 pub(crate) mod linear;
