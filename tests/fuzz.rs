@@ -69,7 +69,7 @@ replays! {
     columns: 1000,
     commit: 4000,
     dictionary: 500,
-    differential: 100,
+    differential: 40,
     live_docs: 4000,
     mapping: 2000,
     metastore: 2000,

@@ -56,12 +56,12 @@ pub fn write_corpus() {
 
 /// Scripts that were thrown with dice, of every mode of the bodies that read scripts.
 fn scripts() {
-    for (body, len) in [("columns", 60), ("dictionary", 150), ("differential", 300), ("postings", 150), ("stored", 100)]
+    for (body, len) in [("columns", 60), ("dictionary", 150), ("differential", 100), ("postings", 150), ("stored", 100)]
     {
         for mode in 0..12u8 {
             let mut random = Random(u64::from(mode) + 1);
             let bytes: Vec<u8> = (0..len + random.below(len)).map(|_| random.bits() as u8).collect();
-            save(body, &format!("script-{mode}"), mode * 21, &bytes);
+            save(body, &format!("script-{mode}"), mode * 17, &bytes);
         }
     }
 }
