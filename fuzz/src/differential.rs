@@ -524,7 +524,8 @@ impl<'a> World<'a> {
                 }
                 let optional: Vec<f32> = should.iter().filter_map(|q| self.score(q, doc, boost)).collect();
                 let required = !must.is_empty() || !filter.is_empty();
-                let needed = if should.is_empty() { 0 } else { minimum.unwrap_or(0).max(usize::from(!required)) };
+                // The engine asks for no more clauses than there are.
+                let needed = minimum.unwrap_or(0).max(usize::from(!required)).min(should.len());
                 scores.extend_from_slice(&optional);
                 (optional.len() >= needed).then(|| sum(&scores))
             }

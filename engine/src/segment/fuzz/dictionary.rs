@@ -85,9 +85,9 @@ fn survive(stream: Stream, index: Vec<u8>, with_infos: bool, probes: &[Vec<u8>])
             left -= 1;
             left > 0
         };
-        dictionary.visit_matching(&Str::new(text).starts_with(), &mut visit);
+        matching(&dictionary, &Str::new(text).starts_with(), &mut visit);
         let mut left = LOOKS_MAX;
-        dictionary.visit_matching(&Subsequence::new(text), &mut |found, _| {
+        matching(&dictionary, &Subsequence::new(text), &mut |found, _| {
             let mut rest = found.iter();
             assert!(text.bytes().all(|b| rest.any(|&r| r == b)));
             left -= 1;
@@ -101,6 +101,13 @@ fn survive(stream: Stream, index: Vec<u8>, with_infos: bool, probes: &[Vec<u8>])
         });
         dictionary.term(from, &mut term);
     }
+}
+
+fn matching<A: Automaton>(dictionary: &Dictionary, automaton: &A, visit: &mut dyn FnMut(&[u8], TermInfo) -> bool) {
+    let next_byte = |state: &A::State, from: u16| {
+        (from..256).map(|b| b as u8).find(|&b| automaton.can_match(&automaton.accept(state, b)))
+    };
+    dictionary.visit_matching(automaton, &next_byte, visit);
 }
 
 fn written(c: &mut Choices<'_>, with_infos: bool, damaged: bool) {
@@ -223,7 +230,7 @@ fn ask(dictionary: &Dictionary, model: &BTreeMap<Vec<u8>, TermInfo>, probe: &[u8
     });
     let Ok(text) = std::str::from_utf8(probe) else { return };
     let mut expected = model.keys().filter(|t| t.starts_with(probe));
-    dictionary.visit_matching(&Str::new(text).starts_with(), &mut |term, _| {
+    matching(dictionary, &Str::new(text).starts_with(), &mut |term, _| {
         assert_eq!(expected.next().map(Vec::as_slice), Some(term));
         true
     });
@@ -233,7 +240,7 @@ fn ask(dictionary: &Dictionary, model: &BTreeMap<Vec<u8>, TermInfo>, probe: &[u8
         probe.iter().all(|b| rest.any(|r| r == b))
     };
     let mut expected = model.keys().filter(within);
-    dictionary.visit_matching(&Subsequence::new(text), &mut |term, _| {
+    matching(dictionary, &Subsequence::new(text), &mut |term, _| {
         assert_eq!(expected.next().map(Vec::as_slice), Some(term));
         true
     });
