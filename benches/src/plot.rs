@@ -27,7 +27,7 @@ pub fn write(results: &Results, path: &Path) -> Result<(), Box<dyn Error>> {
 
 fn render(results: &Results) -> Result<String, std::fmt::Error> {
     let groups: Vec<Group> = ["query", "more"].iter().flat_map(|op| results.groups(op)).collect();
-    let drawn: Vec<(&Group, f64)> = groups.iter().filter_map(|g| Some((g, g.mean_ratio()?))).collect();
+    let drawn: Vec<(&Group, f64)> = groups.iter().filter_map(|g| Some((g, g.mean_ratio?))).collect();
     let bottom = TOP + ROW * drawn.len() as f64;
     let (width, height) = (LEFT + WIDTH + 60.0, bottom + 30.0);
     let mut svg = String::new();
@@ -65,7 +65,7 @@ fn render(results: &Results) -> Result<String, std::fmt::Error> {
             ROW - 4.0
         )?;
         writeln!(svg, "<text x=\"{:.1}\" y=\"{}\">{ratio:.2}</text>", LEFT + WIDTH + 8.0, y + 10.5)?;
-        if let Some(p99) = group.p99_ratio() {
+        if let Some(p99) = group.p99_ratio {
             let at = x(p99);
             writeln!(svg, "<path d=\"M{at:.1} {}v{}\" stroke=\"#264653\" stroke-width=\"2\"/>", y + 1.0, ROW - 2.0)?;
         }

@@ -20,27 +20,14 @@ pub struct Results {
 pub struct Group {
     pub name: String,
     pub mean_us: [Option<f64>; 3],
-    /// Mean of each query's best run: what other work on the machine disturbs least.
-    pub best_us: [Option<f64>; 3],
     pub p99_us: [Option<f64>; 3],
     pub hits: [Option<f64>; 3],
     pub queries: u64,
-}
-
-/// Ours over the better of the peers.
-pub fn ratio(figures: &[Option<f64>; 3]) -> Option<f64> {
-    let better = figures[1..].iter().flatten().copied().reduce(f64::min)?;
-    Some(figures[0]? / better)
-}
-
-impl Group {
-    pub fn mean_ratio(&self) -> Option<f64> {
-        ratio(&self.mean_us)
-    }
-
-    pub fn p99_ratio(&self) -> Option<f64> {
-        ratio(&self.p99_us)
-    }
+    /// Ratios against the better peer.
+    pub mean_ratio: Option<f64>,
+    /// Of the mean of each query's best run: what other work on the machine disturbs least.
+    pub best_ratio: Option<f64>,
+    pub p99_ratio: Option<f64>,
 }
 
 /// Of several ratios, each as important as the others.
@@ -106,6 +93,20 @@ impl Results {
         median(self.all(engine, op).iter().filter_map(|r| r.pointer(pointer)?.as_f64()).collect())
     }
 
+    /// The median over the rounds of ours over the better peer's of the same round: what the machine does meanwhile it does to
+    /// both. A peer that had fewer rounds counts with its median.
+    pub fn ratio(&self, ops: [&str; 3], pointer: &str, better: fn(f64, f64) -> f64) -> Option<f64> {
+        let rounds = [0, 1, 2].map(|e| -> Vec<Option<f64>> {
+            self.all(ENGINES[e], ops[e]).iter().map(|r| r.pointer(pointer)?.as_f64()).collect()
+        });
+        let medians = rounds.each_ref().map(|r| median(r.iter().flatten().copied().collect()));
+        let ratio = |i: usize| {
+            let peers = (1..3).filter_map(|e| rounds[e].get(i).copied().flatten().or(medians[e]));
+            Some(rounds[0][i]? / peers.reduce(better)?)
+        };
+        median((0..rounds[0].len()).filter_map(ratio).collect())
+    }
+
     /// The same of every engine.
     pub fn figures(&self, op: &str, pointer: &str) -> [Option<f64>; 3] {
         ENGINES.map(|engine| self.figure(engine, op, pointer))
@@ -116,18 +117,19 @@ impl Results {
         let ours = self.all(ENGINES[0], op).iter().filter_map(|r| r["groups"].as_object());
         let names: BTreeSet<&String> = ours.flat_map(|g| g.keys()).collect();
         let group = |name: &String| {
-            let figures = |what: &str| {
-                let pointer = format!("/groups/{name}/{what}");
-                let op = |engine: &str| if engine == "lucene" { "query" } else { op };
-                ENGINES.map(|engine| self.figure(engine, op(engine), &pointer))
-            };
+            let ops = [op, op, "query"];
+            let pointer = |what: &str| format!("/groups/{name}/{what}");
+            let figures = |what: &str| [0, 1, 2].map(|e| self.figure(ENGINES[e], ops[e], &pointer(what)));
+            let ratio = |what: &str| self.ratio(ops, &pointer(what), f64::min);
             Group {
                 name: name.clone(),
                 mean_us: figures("mean_us"),
-                best_us: figures("best_mean_us"),
                 p99_us: figures("p99_us"),
                 hits: figures("hits"),
                 queries: figures("queries")[0].unwrap_or(0.0) as u64,
+                mean_ratio: ratio("mean_us"),
+                best_ratio: ratio("best_mean_us"),
+                p99_ratio: ratio("p99_us"),
             }
         };
         names.into_iter().map(group).collect()
@@ -147,18 +149,19 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn figures_are_medians_and_ratios_against_the_better_peer() {
+    fn figures_are_medians_and_ratios_are_of_the_same_round_against_the_better_peer() {
         let mut results = Results::default();
-        for us in [30.0, 10.0, 20.0] {
-            results.add("ringdex", "query", json!({"groups": {"a": {"mean_us": us, "queries": 7}}}));
+        for (ours, theirs) in [(30.0, 40.0), (10.0, 20.0), (20.0, 100.0)] {
+            results.add("ringdex", "query", json!({"groups": {"a": {"mean_us": ours, "queries": 7}}}));
+            results.add("tantivy", "query", json!({"groups": {"a": {"mean_us": theirs}}}));
         }
-        results.add("tantivy", "query", json!({"groups": {"a": {"mean_us": 40.0}}}));
         results.add("lucene", "query", json!({"groups": {"a": {"mean_us": 50.0}}}));
         let groups = results.groups("query");
         assert_eq!(groups.len(), 1);
         assert_eq!(groups[0].mean_us, [Some(20.0), Some(40.0), Some(50.0)]);
-        assert_eq!(groups[0].mean_ratio(), Some(0.5));
-        assert_eq!(groups[0].p99_ratio(), None);
+        // 30 / 40, 10 / 20, 20 / 50.
+        assert_eq!(groups[0].mean_ratio, Some(0.5));
+        assert_eq!(groups[0].p99_ratio, None);
     }
 
     #[test]
