@@ -59,7 +59,7 @@ fn documents(c: &mut Choices<'_>) -> Vec<Vec<u64>> {
                 1..=3 => 1,
                 4 => random % 2,
                 5 => random % 4,
-                6 => u64::from(random % 64 == 0) * 200,
+                6 => u64::from(random.is_multiple_of(64)) * 200,
                 _ => 2,
             };
             let mut values: Vec<u64> = (0..n)
@@ -156,8 +156,9 @@ fn compare(image: &Bytes, docs: &[Vec<u64>], asks: &mut Choices<'_>) {
         assert_eq!(values, all[docs.start as usize..docs.end as usize]);
         let every = 1 + asks.below(20) as u64;
         // Repeats are allowed.
-        let some: Vec<DocId> =
-            docs.flat_map(|d| vec![d; usize::from(scatter(d.into()) % every == 0) * (1 + d as usize % 2)]).collect();
+        let some: Vec<DocId> = docs
+            .flat_map(|d| vec![d; usize::from(scatter(d.into()).is_multiple_of(every)) * (1 + d as usize % 2)])
+            .collect();
         column.gather(&some, &mut values);
         assert!(values.iter().eq(some.iter().map(|&d| &all[d as usize])));
     }

@@ -267,7 +267,7 @@ fn terms(c: &mut Choices<'_>) -> Vec<Vec<u8>> {
             let mut term = before.clone();
             if count > 1 {
                 let number = scatter(i as u64).to_be_bytes();
-                term.extend_from_slice(if kept % 2 == 0 { &number[..digits] } else { &number[8 - digits..] });
+                term.extend_from_slice(if kept.is_multiple_of(2) { &number[..digits] } else { &number[8 - digits..] });
             }
             bytes += term.len();
             terms.push(term);
