@@ -599,7 +599,8 @@ impl<'a> AndCursor<'a> {
     }
 
     fn score(&mut self) -> f32 {
-        self.children.iter_mut().filter(|c| c.1).map(|c| f64::from(c.0.score())).sum::<f64>() as f32
+        // From 0: a sum of nothing, where all clauses are filters, is -0 otherwise.
+        self.children.iter_mut().filter(|c| c.1).fold(0.0, |sum, c| sum + f64::from(c.0.score())) as f32
     }
 }
 

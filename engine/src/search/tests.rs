@@ -574,6 +574,24 @@ fn phrases_may_be_sloppy_and_open_ended() {
 }
 
 #[test]
+fn filters_alone_score_plus_zero() {
+    let shard = texts(&["quick brown fox", "brown quick fox", "quick red fox"]);
+    let options = TextOptions { operator: Operator::And, ..TextOptions::default() };
+    let text = Value::String("quick brown".to_owned());
+    let both = QueryKind::Match { field: "t".to_owned(), text, kind: MatchKind::Terms, options };
+    let exists = QueryKind::Exists { field: "k".to_owned() };
+    let kind = QueryKind::Bool {
+        must: Vec::new(),
+        filter: vec![both.into(), exists.into()],
+        should: Vec::new(),
+        must_not: Vec::new(),
+        minimum_should_match: None,
+    };
+    let hits = shard.search(&request(kind.into(), 10)).unwrap().hits;
+    assert_eq!(hits.iter().map(|h| (h.doc.doc, h.score.to_bits())).collect::<Vec<_>>(), [(0, 0), (1, 0)]);
+}
+
+#[test]
 fn sloppy_phrases_weigh_by_distance() {
     let shard = texts(&["a b", "a x b", "a x x b", "b a"]);
     let hits = shard.search(&request(phrase("a b", 4, MatchKind::Phrase).into(), 10)).unwrap().hits;
