@@ -524,8 +524,7 @@ impl<'a> World<'a> {
                 }
                 let optional: Vec<f32> = should.iter().filter_map(|q| self.score(q, doc, boost)).collect();
                 let required = !must.is_empty() || !filter.is_empty();
-                // The engine asks for no more clauses than there are.
-                let needed = minimum.unwrap_or(0).max(usize::from(!required)).min(should.len());
+                let needed = minimum.unwrap_or(0).max(usize::from(!required && !should.is_empty()));
                 scores.extend_from_slice(&optional);
                 (optional.len() >= needed).then(|| sum(&scores))
             }

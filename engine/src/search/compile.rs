@@ -348,6 +348,9 @@ impl Compiler<'_> {
         }
         self.check_clauses(clauses)?;
         let given = minimum.map(|m| minimum_should_match(m, should.len())).transpose()?;
+        if given.is_some_and(|given| given > should.len()) {
+            return Ok(Weight::None);
+        }
         let required = !must.is_empty() || !filter.is_empty();
         let mut weight = BoolWeight {
             must: self.compile_all(must, boost, scores)?,

@@ -179,6 +179,9 @@ impl Compiler<'_> {
                     Some(spec) => minimum_should_match(spec, clauses.len())?.max(1),
                     None => 1,
                 };
+                if weight.minimum > clauses.len() {
+                    return Ok(Weight::None);
+                }
                 weight.should = clauses;
             }
         }

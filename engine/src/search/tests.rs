@@ -216,7 +216,9 @@ impl World {
                 let scores: Vec<f32> = words.iter().filter_map(|w| self.term_score(field, w, doc, boost)).collect();
                 let needed = match (&options.minimum_should_match, options.operator) {
                     (_, Operator::And) => words.len(),
-                    (Some(m), _) => minimum_should_match(m, words.len()).unwrap().max(1),
+                    // One word is no bool query.
+                    (Some(m), _) if words.len() > 1 => minimum_should_match(m, words.len()).unwrap().max(1),
+                    (Some(_), _) => 1,
                     (None, _) => 1,
                 };
                 let sum: f64 = scores.iter().map(|&s| f64::from(s)).sum();
@@ -295,7 +297,7 @@ impl World {
                 let scores: Vec<f32> = should.iter().filter_map(|q| self.eval(q, doc, boost)).collect();
                 let required = !must.is_empty() || !filter.is_empty();
                 let given = minimum.as_ref().map_or(0, |m| minimum_should_match(m, should.len()).unwrap());
-                let needed = if should.is_empty() { 0 } else { given.max(usize::from(!required)) };
+                let needed = given.max(usize::from(!required && !should.is_empty()));
                 sum += scores.iter().map(|&s| f64::from(s)).sum::<f64>();
                 (scores.len() >= needed).then_some(sum as f32)
             }
