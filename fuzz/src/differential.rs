@@ -525,8 +525,22 @@ impl<'a> World<'a> {
                 let optional: Vec<f32> = should.iter().filter_map(|q| self.score(q, doc, boost)).collect();
                 let required = !must.is_empty() || !filter.is_empty();
                 let needed = minimum.unwrap_or(0).max(usize::from(!required && !should.is_empty()));
-                scores.extend_from_slice(&optional);
-                (optional.len() >= needed).then(|| sum(&scores))
+                if optional.len() < needed {
+                    return None;
+                }
+                // Rounded as Lucene does: what must match in double precision, what may in double precision, both together
+                // in single precision; where some of the optional clauses are needed, they count as one that must match.
+                Some(match needed {
+                    0 => sum(&scores) + sum(&optional),
+                    n if n == should.len() || !required => {
+                        scores.extend_from_slice(&optional);
+                        sum(&scores)
+                    }
+                    _ => {
+                        scores.push(sum(&optional));
+                        sum(&scores)
+                    }
+                })
             }
         }
     }
