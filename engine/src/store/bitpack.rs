@@ -196,7 +196,8 @@ pub fn get_bits(stream: &[u8], position: usize, bits: u8) -> u64 {
     }
     let Some(window) = stream.get(byte..byte + 8) else { return get_bits_at_end(stream, byte, shift, bits) };
     let low = u64::from_le_bytes(window.try_into().expect("8 bytes")) >> shift;
-    if shift + bits as usize > 64 {
+    // A width of damaged bytes may be above 64; without a shift all there can be is in the window.
+    if shift > 0 && shift + bits as usize > 64 {
         let high = stream.get(byte + 8).copied().unwrap_or(0);
         return (low | u64::from(high) << (64 - shift)) & (u64::MAX >> (64 - bits.min(64)));
     }
@@ -345,6 +346,14 @@ mod tests {
         fn sign_bits_are_those_of_each_byte(bytes in proptest::collection::vec(any::<u8>(), 64)) {
             let bytes = <[u8; 64]>::try_from(bytes).unwrap();
             prop_assert_eq!(sign_bits(&bytes), sign_bits_plainly(&bytes));
+        }
+    }
+
+    #[test]
+    fn widths_over_64_count_as_64() {
+        let stream = [0xff; 40];
+        for position in 0..64 {
+            assert_eq!(get_bits(&stream, position, 255), u64::MAX);
         }
     }
 
