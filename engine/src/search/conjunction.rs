@@ -457,23 +457,12 @@ mod tests {
     use serde_json::{Value as Json, json};
 
     use crate::query::{Bound, MatchKind, Query, QueryKind, TextOptions, Value};
-    use crate::search::tests::{Shard, request};
+    use crate::search::tests::{Dice, Shard, everything, request};
     use crate::search::{DocAddress, SearchRequest, TrackTotalHits};
 
     /// Terms, with one in how many documents each is: lists of many blocks, of few, short ones, and ones that differ much.
     const WORDS: [(&str, u64); 7] =
         [("aa", 1), ("bb", 2), ("cc", 3), ("dd", 12), ("ee", 60), ("ff", 400), ("gg", 2500)];
-
-    struct Dice(u64);
-
-    impl Dice {
-        fn roll(&mut self, sides: u64) -> u64 {
-            self.0 ^= self.0 << 13;
-            self.0 ^= self.0 >> 7;
-            self.0 ^= self.0 << 17;
-            (self.0 >> 11) % sides
-        }
-    }
 
     struct Doc {
         words: Vec<&'static str>,
@@ -525,12 +514,6 @@ mod tests {
     fn term(field: &str, value: &str) -> Query {
         QueryKind::Term { field: field.to_owned(), value: Value::String(value.to_owned()), case_insensitive: false }
             .into()
-    }
-
-    fn everything(shard: &Shard, query: &Query) -> BTreeMap<DocAddress, f32> {
-        let result = shard.search(&request(query.clone(), 1 << 16)).unwrap();
-        assert_eq!(result.total, result.hits.len() as u64);
-        result.hits.iter().map(|h| (h.doc, h.score)).collect()
     }
 
     proptest! {

@@ -423,14 +423,7 @@ impl<'a> TermCursor<'a> {
     /// The block around `target`, which must not fall from call to call: its last document, and a bound on scores in it.
     #[inline]
     pub(crate) fn block(&mut self, target: DocId) -> (DocId, f32) {
-        match self.postings.block_bound(target) {
-            Some((last, bound)) => (last, self.scale.score(bound)),
-            // A short list is one block.
-            None => match self.postings.block_last() {
-                Some(last) if last >= target => (last, self.max),
-                _ => (NO_MORE_DOCS - 1, 0.0),
-            },
-        }
+        block_score(&mut self.postings, self.scale, self.max, target)
     }
 
     /// Bound on scores from `from` (not falling from call to call) to `to`, both included.
@@ -458,6 +451,20 @@ impl<'a> TermCursor<'a> {
             }
             hopeless
         })
+    }
+}
+
+/// The block of `postings` around `target`, which must not fall from call to call: its last document, and a bound on scores in
+/// it. `scale` and `max` are those of [`score_bounds`].
+#[inline]
+pub(crate) fn block_score(postings: &mut PostingsCursor<'_>, scale: Scale, max: f32, target: DocId) -> (DocId, f32) {
+    match postings.block_bound(target) {
+        Some((last, bound)) => (last, scale.score(bound)),
+        // A short list is one block.
+        None => match postings.block_last() {
+            Some(last) if last >= target => (last, max),
+            _ => (NO_MORE_DOCS - 1, 0.0),
+        },
     }
 }
 

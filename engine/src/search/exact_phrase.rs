@@ -9,7 +9,7 @@ use std::ops::ControlFlow;
 use crate::ids::{DocId, NO_MORE_DOCS};
 use crate::search::bm25::{self, Bm25};
 use crate::search::conjunction::{Batch, Member, Trial};
-use crate::search::cursor::{TermCursor, score_bounds, up_to};
+use crate::search::cursor::{TermCursor, block_score, score_bounds, up_to};
 use crate::search::sink::Sink;
 use crate::segment::bounds::Scale;
 use crate::segment::reader::PostingsCursor;
@@ -92,14 +92,7 @@ impl<'a> ExactPhrase<'a> {
 
     /// The lead's block around `target`, which must not fall from call to call: its last document, and a bound on scores.
     fn block(&mut self, target: DocId) -> (DocId, f32) {
-        match self.lead.postings.block_bound(target) {
-            Some((last, bound)) => (last, self.scale.score(bound)),
-            // A short list is one block.
-            None => match self.lead.postings.block_last() {
-                Some(last) if last >= target => (last, self.max),
-                _ => (NO_MORE_DOCS - 1, 0.0),
-            },
-        }
+        block_score(&mut self.lead.postings, self.scale, self.max, target)
     }
 
     /// As `Plan::run`.
@@ -270,22 +263,11 @@ mod tests {
     use serde_json::{Value as Json, json};
 
     use crate::query::{MatchKind, Query, QueryKind, TextOptions, Value};
-    use crate::search::tests::{Shard, request};
+    use crate::search::tests::{Dice, Shard, everything, request};
     use crate::search::{DocAddress, SearchRequest, TrackTotalHits};
 
     /// Words, and how many in a thousand tokens are each: some in all documents several times, some in few.
     const WORDS: [(&str, u64); 6] = [("aa", 400), ("bb", 200), ("cc", 80), ("dd", 15), ("ee", 3), ("ff", 1)];
-
-    struct Dice(u64);
-
-    impl Dice {
-        fn roll(&mut self, sides: u64) -> u64 {
-            self.0 ^= self.0 << 13;
-            self.0 ^= self.0 >> 7;
-            self.0 ^= self.0 << 17;
-            (self.0 >> 11) % sides
-        }
-    }
 
     struct Doc {
         words: Vec<&'static str>,
@@ -327,12 +309,6 @@ mod tests {
         let json: Vec<Vec<Json>> =
             docs.iter().map(|s| s.iter().map(|d| json!({"t": d.words.join(" ")})).collect()).collect();
         (docs, Shard::new(&mapping, &json, &deleted))
-    }
-
-    fn everything(shard: &Shard, query: &Query) -> BTreeMap<DocAddress, f32> {
-        let result = shard.search(&request(query.clone(), 1 << 16)).unwrap();
-        assert_eq!(result.total, result.hits.len() as u64);
-        result.hits.iter().map(|h| (h.doc, h.score)).collect()
     }
 
     proptest! {

@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 
 use crate::ids::{DocId, NO_MORE_DOCS};
 use crate::search::bm25::{self, Bm25};
-use crate::search::cursor::{ALIGN_TRIES, score_bounds};
+use crate::search::cursor::{ALIGN_TRIES, block_score, score_bounds};
 use crate::search::sink::Sink;
 use crate::segment::bounds::Scale;
 use crate::segment::reader::PostingsCursor;
@@ -198,13 +198,7 @@ impl<'a> PhraseCursor<'a> {
         let (Some(_), [only], 0) = (self.bm25, &mut self.slots[0].terms[..], self.slop) else {
             return (NO_MORE_DOCS - 1, self.max);
         };
-        match only.block_bound(target) {
-            Some((last, bound)) => (last, self.scale.score(bound)),
-            None => match only.block_last() {
-                Some(last) if last >= target => (last, self.max),
-                _ => (NO_MORE_DOCS - 1, 0.0),
-            },
-        }
+        block_score(only, self.scale, self.max, target)
     }
 
     /// Bound on scores from `from` (not falling from call to call) to `to`.

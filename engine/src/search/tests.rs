@@ -1,5 +1,6 @@
 //! Random documents and queries against a scan that knows nothing of indexes.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use proptest::prelude::*;
@@ -71,6 +72,13 @@ impl Shard {
     }
 }
 
+/// All matches, with their scores.
+pub(crate) fn everything(shard: &Shard, query: &Query) -> BTreeMap<DocAddress, f32> {
+    let result = shard.search(&request(query.clone(), 1 << 16)).unwrap();
+    assert_eq!(result.total, result.hits.len() as u64);
+    result.hits.iter().map(|h| (h.doc, h.score)).collect()
+}
+
 pub(crate) fn request(query: Query, top: usize) -> SearchRequest {
     SearchRequest {
         query: Some(query),
@@ -100,10 +108,10 @@ fn mapping() -> Json {
 }
 
 /// Small, fast, and the same everywhere.
-struct Dice(u64);
+pub(crate) struct Dice(pub u64);
 
 impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
+    pub(crate) fn roll(&mut self, sides: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
