@@ -11,7 +11,8 @@
 //!            with values u64, value count u64, min u64, max u64, lengths of streams, presence and starts u64 each
 //! ```
 //!
-//! Value `i` of a block is `min + unit * stream[i]`. A column of one constant costs 40 bytes per 1024 documents.
+//! Value `i` of a block is `min + unit * stream[i]`. A column of one constant costs 40 bytes per 1024 documents; but a block
+//! of more than 65,536 values has a bit for each, so that no damage makes more values than there are bytes for.
 
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
@@ -30,6 +31,8 @@ const ENTRY: usize = 40;
 const META: usize = 64;
 const SINGLE: u32 = 1;
 const FULL: u32 = 2;
+/// Values of a block without a stream.
+const UNWRITTEN_MAX: usize = 1 << 16;
 
 /// Builds a column, document after document. Memory: a block, and a few bits per document.
 #[derive(Debug)]
@@ -98,7 +101,10 @@ impl ColumnWriter {
         let min = self.block.iter().copied().min().unwrap_or(u64::MAX);
         let max = self.block.iter().copied().max().unwrap_or(0);
         let unit = common_unit(&self.block, min);
-        let bits = if self.block.is_empty() { 0 } else { bits_for((max - min) / unit) };
+        let bits = match self.block.len() {
+            0 => 0,
+            n => bits_for((max - min) / unit).max(u8::from(n > UNWRITTEN_MAX)),
+        };
         let offset = self.drained + self.pending.len() as u64;
         let mut stream = BitWriter::new(&mut self.pending);
         if unit == 1 {
@@ -356,7 +362,7 @@ impl NumberColumn {
         }
         let entry = self.entry((doc / BLOCK) as usize);
         // A damaged start cannot make more values than there are bytes for.
-        let possible = if entry.bits == 0 { self.value_count } else { self.streams.len() as u64 * 8 };
+        let possible = if entry.bits == 0 { UNWRITTEN_MAX as u64 } else { self.streams.len() as u64 * 8 };
         let end = range.end.min(range.start.saturating_add(possible));
         out.extend((range.start..end).map(|i| self.value(&entry, i)));
     }
@@ -584,5 +590,26 @@ impl OrdinalColumn {
     /// Terms in byte order with their ordinals, from `from` on, as long as `visit` answers true.
     pub fn visit_from(&self, from: u32, visit: &mut dyn FnMut(u32, &[u8]) -> bool) {
         self.dictionary.visit_ordinals(u64::from(from), &mut |ordinal, term| visit(ordinal as u32, term));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_document_may_have_any_number_of_equal_values() {
+        for count in [UNWRITTEN_MAX - 1, UNWRITTEN_MAX, 3 * UNWRITTEN_MAX] {
+            let mut writer = ColumnWriter::new();
+            writer.push(&vec![7; count]);
+            writer.push(&[7]);
+            let image = Bytes::from(writer.finish());
+            let column = NumberColumn::open(&image, 2, "f").expect("it was written");
+            let mut values = Vec::new();
+            column.values(0, &mut values);
+            assert_eq!(values, vec![7; count]);
+            column.values(1, &mut values);
+            assert_eq!(values, [7]);
+        }
     }
 }
