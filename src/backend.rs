@@ -15,6 +15,8 @@ use crate::config::Config;
 use crate::error::ApiResult;
 use crate::memory::NodeMemory;
 use crate::shard::message::{ShardId, ShardRequest, ShardResponse};
+use crate::stats::Snapshot;
+use crate::stats::interval::Reading;
 
 /// A future that stays on its core.
 pub type LocalFuture<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
@@ -61,6 +63,9 @@ pub trait Backend {
 
     /// Node-wide statistics gathered from all cores: latency histograms, HTTP counters, memory, process.
     fn node_stats(&self) -> LocalFuture<'_, Value>;
+
+    /// Latency of every stage, by core.
+    fn latency(&self, reading: Reading) -> LocalFuture<'_, Vec<(usize, Snapshot)>>;
 
     /// `/metrics`: Prometheus text from all cores.
     fn metrics_text(&self) -> LocalFuture<'_, String>;

@@ -3,6 +3,7 @@
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use ringdex_engine::query::{Query, QueryKind};
 use ringdex_engine::search::aggs::AggPartial;
@@ -20,6 +21,7 @@ use crate::error::{ApiError, ApiResult};
 use crate::metadata::block::{self, Level};
 use crate::metadata::resolve::{self, IndicesOptions};
 use crate::shard::message::{SearchShardRequest, SearchShardResponse, ShardId, ShardRequest, ShardResponse};
+use crate::stats::{self, Stage};
 
 /// A shard that takes part, and what is special about it.
 #[derive(Clone, Debug)]
@@ -270,8 +272,10 @@ pub async fn search(backend: &SharedBackend, plan: &SearchPlan) -> ApiResult<Sea
     if outcome.failures.len() == plan.targets.len() {
         return Err(all_failed(backend, plan, &outcome.failures, "query"));
     }
+    let began = Instant::now();
     summarise(plan, &answers, &mut outcome);
     let ranking = rank(plan, &answers);
+    stats::record_since(Stage::Reduce, began);
     fetch_phase(backend, plan, &fetch, answers, ranking, &mut outcome).await?;
     Ok(outcome)
 }

@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::panic::AssertUnwindSafe;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_lite::FutureExt;
 use ringdex_net::cluster::state::{ClusterState, IndexMetadata};
@@ -22,7 +22,9 @@ use crate::mesh::{Call, CallError, Desk, OneShot, panic_text};
 use crate::metadata::mapping;
 use crate::shard::message::{ShardId, ShardRequest, ShardResponse};
 use crate::shard::{Shard, ShardOwner, ShardSpec};
-use crate::stats;
+use crate::stats::interval::Reading;
+use crate::stats::timeline::{self, Span, Timeline};
+use crate::stats::{self, Snapshot, Stage};
 
 /// Times a shard is opened before it is given up (`index.allocation.max_retries`).
 const OPEN_TRIES: u32 = 5;
@@ -45,6 +47,33 @@ pub struct Core<I: NodeIo> {
     stopping: Cell<bool>,
     generations: Cell<u64>,
     this: Weak<Core<I>>,
+}
+
+/// When a timed request was sent, and whether to another core.
+#[derive(Clone, Copy)]
+struct Sent {
+    at: Instant,
+    hops: bool,
+}
+
+/// What a shard answers, what it spent its time on, and when it was ready to go to another core.
+struct Answer {
+    answer: ApiResult<ShardResponse>,
+    spans: Vec<Span>,
+    at: Option<Instant>,
+}
+
+impl Answer {
+    /// The answer; its spans go to `timeline`.
+    fn told(self, timeline: Option<&Timeline>) -> ApiResult<ShardResponse> {
+        if let Some(timeline) = timeline {
+            timeline.extend(self.spans);
+            if let Some(at) = self.at {
+                timeline.note(Stage::CoreHop, at, Instant::now());
+            }
+        }
+        self.answer
+    }
 }
 
 /// A shard of this core and where it is in its life.
@@ -78,6 +107,12 @@ impl<I: NodeIo> Core<I> {
             generations: Cell::new(0),
             this: this.clone(),
         })
+    }
+
+    /// Which of the node's cores this is.
+    #[must_use]
+    pub fn number(&self) -> usize {
+        self.number
     }
 
     /// Whether the cluster state has been loaded.
@@ -293,6 +328,19 @@ impl<I: NodeIo> Core<I> {
         }
     }
 
+    /// The same as [`local`](Self::local), with the spans of what was done here if the request is timed.
+    async fn answer(&self, id: ShardId, request: ShardRequest, timed: Option<Sent>) -> Answer {
+        let Some(sent) = timed else {
+            return Answer { answer: self.local(id, request).await, spans: Vec::new(), at: None };
+        };
+        let timeline = Timeline::new(self.number, Some(format!("{}[{}]", id.index, id.shard).into()));
+        if sent.hops {
+            timeline.note(Stage::CoreHop, sent.at, Instant::now());
+        }
+        let answer = timeline::within(Rc::clone(&timeline), self.local(id, request)).await;
+        Answer { answer, spans: timeline.take(), at: sent.hops.then(Instant::now) }
+    }
+
     /// A request to a shard of this core.
     async fn local(&self, id: ShardId, request: ShardRequest) -> ApiResult<ShardResponse> {
         let key = (Arc::clone(&id.uuid), id.shard);
@@ -362,22 +410,31 @@ impl<I: NodeIo> Core<I> {
         }
     }
 
-    async fn gather(&self) -> NodeReport {
-        let calls: Vec<(usize, Call<CoreReport>)> = (0..self.shared.cores.len())
+    /// What every core says.
+    async fn of_all_cores<T: Send + 'static>(
+        &self,
+        ask: impl Fn(&Core<I>) -> T + Clone + Send + 'static,
+    ) -> Vec<(usize, T)> {
+        let calls: Vec<(usize, Call<T>)> = (0..self.shared.cores.len())
             .filter(|core| *core != self.number)
             .map(|core| {
-                let to = &self.shared.cores[core];
-                (core, self.desk.call_abortable(to, Lane::Search, |core| Box::pin(async move { core.report() })))
+                let (to, ask) = (&self.shared.cores[core], ask.clone());
+                (core, self.desk.call_abortable(to, Lane::Search, move |core| Box::pin(async move { ask(&core) })))
             })
             .collect();
-        let mut cores = vec![(self.number, self.report())];
+        let mut cores = vec![(self.number, ask(self))];
         for (core, call) in calls {
             // A core too busy to tell is left out.
-            if let Ok(report) = call.await {
-                cores.push((core, report));
+            if let Ok(told) = call.await {
+                cores.push((core, told));
             }
         }
         cores.sort_by_key(|(core, _)| *core);
+        cores
+    }
+
+    async fn gather(&self) -> NodeReport {
+        let cores = self.of_all_cores(Core::report).await;
         NodeReport::new(cores, self.published.borrow().state.indices.len(), &self.shared.memory)
     }
 }
@@ -463,7 +520,15 @@ impl<I: NodeIo> Backend for Core<I> {
         let call = self.desk.call(&self.shared.master, Lane::Write, move |master| {
             Box::pin(async move { master.update(source, update).await })
         });
-        Box::pin(async move { call.await.map_err(ApiError::from)? })
+        let timeline = timeline::current();
+        Box::pin(async move {
+            let began = Instant::now();
+            let updated = call.await;
+            if let Some(timeline) = timeline {
+                timeline.note(Stage::StateUpdate, began, Instant::now());
+            }
+            updated.map_err(ApiError::from)?
+        })
     }
 
     fn shard(&self, shard: &ShardId, request: ShardRequest) -> LocalFuture<'_, ApiResult<ShardResponse>> {
@@ -471,8 +536,13 @@ impl<I: NodeIo> Backend for Core<I> {
         let Some(core) = self.published.borrow().placement.core(&id.uuid, id.shard) else {
             return Box::pin(async move { Err(self.unavailable(&id, matches!(request, ShardRequest::Write(_)))) });
         };
-        if core == self.number {
+        let timeline = timeline::current();
+        if core == self.number && timeline.is_none() {
             return Box::pin(self.local(id, request));
+        }
+        let timed = timeline.as_ref().map(|_| Sent { at: Instant::now(), hops: core != self.number });
+        if core == self.number {
+            return Box::pin(async move { self.answer(id, request, timed).await.told(timeline.as_deref()) });
         }
         let to = &self.shared.cores[core];
         let call = match request {
@@ -480,15 +550,18 @@ impl<I: NodeIo> Backend for Core<I> {
             ShardRequest::Search(_)
             | ShardRequest::Fetch { .. }
             | ShardRequest::Statistics { .. }
-            | ShardRequest::Explain { .. } => self
-                .desk
-                .call_abortable(to, Lane::Search, move |core| Box::pin(async move { core.local(id, request).await })),
+            | ShardRequest::Explain { .. } => self.desk.call_abortable(to, Lane::Search, move |core| {
+                Box::pin(async move { core.answer(id, request, timed).await })
+            }),
             ShardRequest::Get(_) | ShardRequest::Open { .. } | ShardRequest::Free { .. } => {
-                self.desk.call(to, Lane::Search, move |core| Box::pin(async move { core.local(id, request).await }))
+                self.desk
+                    .call(to, Lane::Search, move |core| Box::pin(async move { core.answer(id, request, timed).await }))
             }
-            _ => self.desk.call(to, Lane::Write, move |core| Box::pin(async move { core.local(id, request).await })),
+            _ => self
+                .desk
+                .call(to, Lane::Write, move |core| Box::pin(async move { core.answer(id, request, timed).await })),
         };
-        Box::pin(async move { call.await.map_err(ApiError::from)? })
+        Box::pin(async move { call.await.map_err(ApiError::from)?.told(timeline.as_deref()) })
     }
 
     fn compiled(&self, index: &IndexMetadata) -> ApiResult<CompiledIndex> {
@@ -536,6 +609,10 @@ impl<I: NodeIo> Backend for Core<I> {
 
     fn node_stats(&self) -> LocalFuture<'_, Value> {
         Box::pin(async { self.gather().await.to_json() })
+    }
+
+    fn latency(&self, reading: Reading) -> LocalFuture<'_, Vec<(usize, Snapshot)>> {
+        Box::pin(self.of_all_cores(move |_| stats::read(&reading)))
     }
 
     fn metrics_text(&self) -> LocalFuture<'_, String> {

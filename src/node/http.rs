@@ -5,6 +5,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use ringdex_engine::budget::{Exhausted, Pool, Taken};
@@ -14,11 +15,12 @@ use super::{Core, not_recovered};
 use crate::backend::{LocalFuture, SharedBackend};
 use crate::error::{ApiError, ApiResult};
 use crate::memory;
-use crate::rest::http::Rendered;
+use crate::rest::http::{MediaType, Rendered, media_type};
 use crate::rest::request::{Body, BodyStream, Method, Request};
 use crate::rest::router;
 use crate::rest::uri::{decode, query_params};
 use crate::runtime::GlommioIo;
+use crate::stats::timeline::{self, Account, Timeline};
 use crate::stats::{self, Stage};
 
 /// What answers HTTP on a core.
@@ -71,13 +73,24 @@ impl net::Handler for Api {
         stats::record(Stage::HttpParse, u64::try_from(parse).unwrap_or(u64::MAX));
         let is_head = request.method == net::Method::HEAD;
         let (backend, recovered) = (Rc::clone(&self.backend), self.core.is_recovered());
+        let (core, first_byte) = (self.core.number(), request.first_byte);
         Box::pin(async move {
             let response = match convert(request) {
                 Ok(request) if is_metrics(&backend, &request) => metrics(&backend, is_head).await,
-                Ok(request) if recovered || request.segments.is_empty() => {
-                    let rendered = router::handle(&backend, request).await;
-                    respond(rendered)
-                }
+                Ok(mut request) if recovered || request.segments.is_empty() => match wants_timing(&mut request) {
+                    false => respond(router::handle(&backend, request).await),
+                    true => {
+                        let timeline = Timeline::new(core, None);
+                        timeline.note(Stage::HttpParse, first_byte, begun);
+                        let converted = Instant::now();
+                        timeline.note(Stage::Route, begun, converted);
+                        let work = router::handle(&backend, request);
+                        let response = respond(timeline::within(Rc::clone(&timeline), work).await);
+                        let answered = Instant::now();
+                        timeline.note(Stage::Coordinate, converted, answered);
+                        with_timing(response, &Account::new(first_byte, answered, timeline.take()))
+                    }
+                },
                 Ok(_) => error_response(not_recovered(), is_head),
                 Err(e) => error_response(e, is_head),
             };
@@ -89,6 +102,31 @@ impl net::Handler for Api {
     fn refuse(&self, refusal: &Refusal) -> net::Response {
         error_response(refused(refusal), false)
     }
+
+    fn sent(&self, took: Duration) {
+        stats::record(Stage::WriteSocket, u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
+    }
+}
+
+/// Takes `profile=timing` (or `true`) off the parameters: no route need know it. Anything else it says is refused as unknown.
+fn wants_timing(request: &mut Request) -> bool {
+    let before = request.params.len();
+    request.params.retain(|(name, value)| name != "profile" || !matches!(value.as_str(), "timing" | "true"));
+    request.params.len() < before
+}
+
+/// The answer with what its time was spent on: a header on any, and `timing` in a JSON object.
+fn with_timing(mut response: net::Response, account: &Account) -> net::Response {
+    response.headers.push(("server-timing".to_owned(), account.header()));
+    let json = response
+        .headers
+        .iter()
+        .any(|(name, value)| name == "content-type" && media_type(value) == Some(MediaType::Json));
+    if json && let Some(body) = timeline::add_to_body(&response.body, &account.to_json()) {
+        response.length = Some(body.len());
+        response.body = body.into();
+    }
+    response
 }
 
 /// `GET /metrics`, unless an index has that name.
@@ -182,7 +220,12 @@ struct Stream(BodyReader);
 
 impl BodyStream for Stream {
     fn next(&mut self) -> LocalFuture<'_, ApiResult<Option<Bytes>>> {
-        Box::pin(async { self.0.next().await.map_err(body_error) })
+        Box::pin(async {
+            let began = Instant::now();
+            let piece = self.0.next().await;
+            stats::record_since(Stage::Body, began);
+            piece.map_err(body_error)
+        })
     }
 }
 

@@ -10,6 +10,7 @@ pub mod filter;
 pub mod fuzz;
 pub mod http;
 pub mod indices;
+pub mod latency;
 mod lookup;
 pub mod ndjson;
 pub mod nodes;

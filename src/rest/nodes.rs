@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 use super::cluster::{Status, index_counts};
 use super::http::{BUILD_HASH, VERSION};
 use super::indices::stats::{METRICS, add, gather, groups};
+use super::latency;
 use super::params::{self, flag};
 use super::request::{Request, Response};
 use super::router::unrecognized;
@@ -15,6 +16,7 @@ use crate::backend::SharedBackend;
 use crate::error::{ApiError, ApiResult};
 use crate::rest::filter::glob;
 use crate::shard::message::ShardStats;
+use crate::stats::interval::Reading;
 
 /// Figures of the machine, from `/proc`.
 #[derive(Clone, Copy, Debug, Default)]
@@ -229,7 +231,7 @@ pub async fn info(backend: &SharedBackend, request: Request) -> ApiResult<Respon
     })))
 }
 
-const STATS_METRICS: [&str; 16] = [
+const STATS_METRICS: [&str; 17] = [
     "indices",
     "os",
     "process",
@@ -246,6 +248,7 @@ const STATS_METRICS: [&str; 16] = [
     "adaptive_selection",
     "script_cache",
     "indexing_pressure",
+    "latency",
 ];
 
 /// `GET /_nodes[/{node_id}]/stats[/{metric}[/{index_metric}]]`
@@ -395,6 +398,9 @@ pub async fn stats(backend: &SharedBackend, request: Request) -> ApiResult<Respo
         if wants("script_cache") {
             own["script_cache"] =
                 json!({ "sum": { "compilations": 0, "cache_evictions": 0, "compilation_limit_triggered": 0 } });
+        }
+        if asked.iter().any(|m| m == "latency") {
+            own["latency"] = latency::of_node(backend, Reading::SinceReset, false).await;
         }
         if wants("indexing_pressure") {
             own["indexing_pressure"] = backend.memory().indexing_pressure();

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::OnceLock;
+use std::time::Instant;
 
 use bytes::Bytes;
 use serde_json::json;
@@ -11,6 +12,7 @@ use super::request::{Body, Method, Request, Response};
 use super::routes;
 use crate::backend::{LocalFuture, SharedBackend};
 use crate::error::{ApiError, ApiResult};
+use crate::stats::{self, Stage};
 
 /// What answers a request.
 pub type Handler = for<'a> fn(&'a SharedBackend, Request) -> LocalFuture<'a, ApiResult<Response>>;
@@ -118,7 +120,9 @@ pub async fn handle(backend: &SharedBackend, request: Request) -> Rendered {
             }
         }
     };
+    let began = Instant::now();
     let mut rendered = render(response, &options);
+    stats::record_since(Stage::Serialise, began);
     rendered.headers.push(("X-Elastic-Product".to_owned(), "Elasticsearch".to_owned()));
     if let Some(opaque) = opaque {
         rendered.headers.push(("X-Opaque-Id".to_owned(), opaque));
@@ -127,6 +131,7 @@ pub async fn handle(backend: &SharedBackend, request: Request) -> Rendered {
 }
 
 async fn dispatch(backend: &SharedBackend, mut request: Request) -> ApiResult<Response> {
+    let begun = Instant::now();
     request.segments.retain(|s| !s.is_empty());
     let router = router();
     let matching = router.matching(&request.segments);
@@ -171,6 +176,7 @@ async fn dispatch(backend: &SharedBackend, mut request: Request) -> ApiResult<Re
             path_of(&request)
         )));
     }
+    stats::record_since(Stage::Route, begun);
     let mut response = (route.handler)(backend, request).await;
     if let Some(text) = route.deprecated {
         let header = warning(text);

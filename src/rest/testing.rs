@@ -22,6 +22,8 @@ use crate::error::{ApiError, ApiResult};
 use crate::memory::NodeMemory;
 use crate::metadata::settings;
 use crate::shard::message::*;
+use crate::stats::interval::Reading;
+use crate::stats::{self, Snapshot};
 
 #[derive(Clone)]
 struct Doc {
@@ -295,6 +297,11 @@ impl Backend for FakeNode {
 
     fn memory(&self) -> &Arc<NodeMemory> {
         &self.memory
+    }
+
+    fn latency(&self, reading: Reading) -> LocalFuture<'_, Vec<(usize, Snapshot)>> {
+        let core = stats::read(&reading);
+        Box::pin(async move { vec![(0, core)] })
     }
 
     fn node_stats(&self) -> LocalFuture<'_, Value> {

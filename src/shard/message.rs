@@ -8,6 +8,8 @@ use ringdex_engine::search::{FetchRequest, FetchedHit, QueryResult, SearchReques
 use serde::{Deserialize, Serialize};
 
 use crate::error::ApiError;
+use crate::stats::Snapshot;
+use crate::stats::interval::Reading;
 
 /// A shard of an index. The uuid, not the name: a recreated index is another one.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -91,6 +93,8 @@ pub enum ShardRequest {
         /// Flush afterwards.
         flush: bool,
     },
+    /// How long its stages took.
+    Latency(Reading),
     /// Counters and sizes.
     Stats,
     /// The list of segments.
@@ -122,6 +126,13 @@ pub enum ShardResponse {
     Explain(Option<(bool, serde_json::Value)>),
     /// Done.
     Done,
+    /// Latencies, and the core they were measured on.
+    Latency {
+        /// Number of the core.
+        core: u32,
+        /// Histograms of the stages that happen in a shard.
+        snapshot: Snapshot,
+    },
     /// Counters.
     Stats(Box<ShardStats>),
     /// Segments.

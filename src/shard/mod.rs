@@ -22,7 +22,7 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_lite::future::or;
 use ringdex_engine::document::{self, ParsedDocument};
@@ -37,7 +37,8 @@ use crate::backend::{CompiledIndex, LocalFuture};
 use crate::error::{ApiError, ApiResult};
 use crate::io::{Lane, NodeIo};
 use crate::memory::{NodeMemory, ShardBuffer};
-use crate::stats::{self, Stage};
+use crate::stats::interval::Marks;
+use crate::stats::{self, Stage, StageSet, timeline};
 use backoff::Backoff;
 use message::{SegmentStats, ShardId, ShardRequest, ShardResponse, ShardStats};
 use settings::ShardSettings;
@@ -95,6 +96,8 @@ pub struct Shard<I: NodeIo> {
     memory: Arc<NodeMemory>,
     buffer: ShardBuffer,
     counters: Counters,
+    stages: RefCell<StageSet>,
+    marks: RefCell<Marks>,
     contexts: RefCell<read::Contexts>,
     visible: Watermark,
     sync_now: Signal,
@@ -173,6 +176,8 @@ impl<I: NodeIo> Shard<I> {
             buffer: ShardBuffer::new(Arc::clone(&spec.memory.indexing)),
             memory: spec.memory,
             counters: Counters::default(),
+            stages: RefCell::default(),
+            marks: RefCell::default(),
             contexts: RefCell::default(),
             sync_now: Signal::default(),
             refresh_now: Signal::default(),
@@ -240,6 +245,11 @@ impl<I: NodeIo> Shard<I> {
             ShardRequest::Explain { id, query, now_ms } => {
                 self.explain(&id, &query, now_ms).await.map(ShardResponse::Explain)
             }
+            ShardRequest::Latency(reading) => {
+                let snapshot = self.stages.borrow().snapshot();
+                let snapshot = self.marks.borrow_mut().read(snapshot, &reading);
+                Ok(ShardResponse::Latency { core: self.core, snapshot })
+            }
             ShardRequest::Stats => Ok(ShardResponse::Stats(Box::new(self.stats()))),
             ShardRequest::Segments => Ok(ShardResponse::Segments(self.segments())),
             ShardRequest::Write(request) => {
@@ -280,13 +290,26 @@ impl<I: NodeIo> Shard<I> {
     ) -> ApiResult<T> {
         let done = Rc::new((RefCell::new(None), Signal::default()));
         let result = done.clone();
-        self.keep(lane, async move {
-            let end = Ends(&result.1);
-            *result.0.borrow_mut() = Some(work.await);
-            drop(end);
-        });
+        let called = self.io.monotonic_ns();
+        let timeline = timeline::current();
+        let (shard, timed) = (self.clone(), timeline.is_some());
+        self.keep(
+            lane,
+            timeline::within_any(timeline, async move {
+                shard.timed(Stage::Queue, called);
+                let end = Ends(&result.1);
+                let answer = work.await;
+                *result.0.borrow_mut() = Some((answer, timed.then(Instant::now)));
+                drop(end);
+            }),
+        );
         done.1.wait().await;
-        let answer = done.0.borrow_mut().take();
+        let answer = done.0.borrow_mut().take().map(|(answer, at)| {
+            if let (Some(at), Some(timeline)) = (at, timeline::current()) {
+                timeline.note(Stage::Queue, at, Instant::now());
+            }
+            answer
+        });
         answer.unwrap_or_else(|| Err(self.unavailable("stopped while it worked on the request")))
     }
 
@@ -549,8 +572,14 @@ impl<I: NodeIo> Shard<I> {
     /// Records a stage that began at `began` and ends now; its nanoseconds.
     fn timed(&self, stage: Stage, began: u64) -> u64 {
         let ns = self.io.monotonic_ns() - began;
-        stats::record(stage, ns);
+        self.record(stage, ns);
         ns
+    }
+
+    /// Notes that a stage took so long, for this shard and for its core.
+    fn record(&self, stage: Stage, ns: u64) {
+        self.stages.borrow_mut().record(stage, ns);
+        stats::record(stage, ns);
     }
 
     fn report_failure(&self) {

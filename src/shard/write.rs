@@ -20,7 +20,7 @@ use crate::shard::message::{
     WriteResult,
 };
 use crate::shard::{BUFFER_WAIT, Shard, add};
-use crate::stats::{self, Stage};
+use crate::stats::Stage;
 
 /// What the translog needs beside id, routing and source: framing and the fixed part of an operation, rounded up.
 const OPERATION_OVERHEAD: usize = 128;
@@ -185,7 +185,7 @@ impl<I: NodeIo> Shard<I> {
         self.reserve(size).await?;
         self.parse(&op.id, source, parsed).await?;
         let parsed_at = self.io.monotonic_ns();
-        stats::record(Stage::Parse, parsed_at - began);
+        self.record(Stage::Parse, parsed_at - began);
         // Again, for parsing may have waited. Nothing awaits from here to the append.
         self.reserve(size).await?;
         let operation = IndexOperation {

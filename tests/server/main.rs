@@ -6,3 +6,4 @@ mod disk_full;
 mod kill;
 mod process;
 mod stop;
+mod timing;

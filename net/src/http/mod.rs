@@ -40,6 +40,11 @@ pub trait Handler: 'static {
 
     /// Words a refusal the HTTP layer itself decided on.
     fn refuse(&self, refusal: &Refusal) -> Response;
+
+    /// An answer has been handed to the socket, so long after it was ready.
+    fn sent(&self, took: Duration) {
+        let _ = took;
+    }
 }
 
 /// One request, its body still arriving.

@@ -151,7 +151,9 @@ impl<H: Handler> Connections<H> {
             return;
         }
         let (now, eager) = (Rc::clone(&self.now), Rc::clone(&self.eager));
-        let stream = Stream::new(TcpStream::from(socket), Rc::clone(&watch), now, eager);
+        let told = Rc::clone(&self);
+        let sent = Rc::new(move |took| told.handler.sent(took));
+        let stream = Stream::new(TcpStream::from(socket), Rc::clone(&watch), now, eager, sent);
         let service = service_fn(|request| {
             let (this, watch) = (Rc::clone(&self), Rc::clone(&watch));
             async move { Ok::<_, Infallible>(this.request(request, &watch, peer).await) }

@@ -44,6 +44,8 @@ pub(super) struct Watch {
     body_since: Cell<Option<Tick>>,
     /// The client does not take our bytes.
     write_since: Cell<Option<Tick>>,
+    /// When the answer that is being sent was ready.
+    answered: Cell<Option<Instant>>,
     /// No request in work.
     idle_since: Cell<Tick>,
     in_work: Cell<bool>,
@@ -76,6 +78,7 @@ impl Watch {
             first_byte: Cell::default(),
             body_since: Cell::default(),
             write_since: Cell::default(),
+            answered: Cell::default(),
             idle_since: Cell::new(now),
             in_work: Cell::default(),
             lingers: Cell::default(),
@@ -106,6 +109,7 @@ impl Watch {
     }
 
     pub(super) fn request_ends(&self, now: Tick) {
+        self.answered.set(Some(Instant::now()));
         self.in_work.set(false);
         self.body_since.set(None);
         self.idle_since.set(now);
@@ -199,13 +203,21 @@ pub(super) struct Stream {
     watch: Rc<Watch>,
     now: Rc<Cell<Tick>>,
     eager: Rc<Eager>,
+    /// Told how long each answer took to get out.
+    sent: Rc<dyn Fn(Duration)>,
     lingered: usize,
 }
 
 impl Stream {
     /// `socket` must not block.
-    pub(super) fn new(socket: TcpStream, watch: Rc<Watch>, now: Rc<Cell<Tick>>, eager: Rc<Eager>) -> Stream {
-        Stream { socket, watch, now, eager, lingered: 0 }
+    pub(super) fn new(
+        socket: TcpStream,
+        watch: Rc<Watch>,
+        now: Rc<Cell<Tick>>,
+        eager: Rc<Eager>,
+        sent: Rc<dyn Fn(Duration)>,
+    ) -> Stream {
+        Stream { socket, watch, now, eager, sent, lingered: 0 }
     }
 
     /// What the socket has at this moment; `None` if nothing.
@@ -270,6 +282,10 @@ impl hyper::rt::Write for Stream {
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // hyper flushes when it has written all it has.
+        if let Some(answered) = self.watch.answered.take() {
+            (self.sent)(answered.elapsed());
+        }
         Poll::Ready(Ok(()))
     }
 

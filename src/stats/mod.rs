@@ -3,11 +3,18 @@
 //! A thread is a core here, so the set lives in a thread local: anything that runs on a core calls [`record`] without
 //! being handed anything. Reading gathers a [`Snapshot`] from every core (a message to each) and adds them up.
 
+pub mod interval;
+pub mod timeline;
+
 use std::cell::RefCell;
 use std::fmt::Write;
 use std::time::Instant;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use hdrhistogram::Histogram;
+use hdrhistogram::serialization::{Serializer, V2DeflateSerializer};
+use interval::{Marks, Reading};
 use serde_json::{Map, Value, json};
 
 /// Nanoseconds a histogram can hold; longer is counted as this.
@@ -42,9 +49,15 @@ stages! {
     HttpParse => "http_parse",
     /// A request as a whole, from the end of its head until its answer is ready.
     Request => "request",
+    /// Finding what answers a request, and checking its parameters.
+    Route => "route",
+    /// Waiting for the pieces of a request's body.
+    Body => "body",
+    /// Understanding a request, sending its parts to shards, putting answers together: what is not a stage of its own.
+    Coordinate => "coordinate",
     /// A message from one core until another starts on it.
     CoreHop => "core_hop",
-    /// In a shard's queue.
+    /// In a shard's queue: from the call until the shard starts on it.
     Queue => "queue",
     /// Parsing a document along the mapping.
     Parse => "parse",
@@ -70,13 +83,38 @@ stages! {
     Reduce => "merge_result",
     /// Making the bytes of an answer.
     Serialise => "serialise",
+    /// Handing an answer to the socket.
+    WriteSocket => "write_socket",
     /// Persisting and publishing a cluster state.
     StateUpdate => "state_update",
 }
 
+/// Histograms of all stages, each made when its stage first happens.
+#[derive(Debug)]
+pub struct StageSet(Vec<Option<Box<Histogram<u64>>>>);
+
+impl Default for StageSet {
+    fn default() -> StageSet {
+        StageSet(vec![None; Stage::ALL.len()])
+    }
+}
+
+impl StageSet {
+    /// Notes that `stage` took so long.
+    pub fn record(&mut self, stage: Stage, ns: u64) {
+        self.0[stage as usize].get_or_insert_with(|| Box::new(histogram())).saturating_record(ns.max(1));
+    }
+
+    /// Everything recorded so far.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot { stages: self.0.iter().map(|h| h.as_deref().cloned()).collect() }
+    }
+}
+
 thread_local! {
-    static CORE: RefCell<Vec<Option<Box<Histogram<u64>>>>> =
-        RefCell::new(vec![None; Stage::ALL.len()]);
+    static CORE: RefCell<StageSet> = RefCell::default();
+    static MARKS: RefCell<Marks> = RefCell::default();
 }
 
 fn histogram() -> Histogram<u64> {
@@ -86,9 +124,8 @@ fn histogram() -> Histogram<u64> {
 
 /// Notes that `stage` took so long on this core.
 pub fn record(stage: Stage, ns: u64) {
-    CORE.with_borrow_mut(|core| {
-        core[stage as usize].get_or_insert_with(|| Box::new(histogram())).saturating_record(ns.max(1));
-    });
+    CORE.with_borrow_mut(|core| core.record(stage, ns));
+    timeline::note(stage, ns);
 }
 
 /// Notes that `stage` began at `since` and ends now.
@@ -99,7 +136,13 @@ pub fn record_since(stage: Stage, since: Instant) {
 /// Everything recorded on this core so far.
 #[must_use]
 pub fn snapshot() -> Snapshot {
-    CORE.with_borrow(|core| Snapshot { stages: core.iter().map(|h| h.as_deref().cloned()).collect() })
+    CORE.with_borrow(StageSet::snapshot)
+}
+
+/// What this core has recorded since the reading's begin.
+#[must_use]
+pub fn read(reading: &Reading) -> Snapshot {
+    MARKS.with_borrow_mut(|marks| marks.read(snapshot(), reading))
 }
 
 /// Histograms of one core, or of several added up.
@@ -122,6 +165,35 @@ impl Snapshot {
                 mine.get_or_insert_with(histogram).add(theirs).expect("all histograms have the same bounds");
             }
         }
+    }
+
+    /// What came after `before`, an earlier snapshot of the same histograms.
+    #[must_use]
+    pub fn since(mut self, before: Option<&Snapshot>) -> Snapshot {
+        let Some(before) = before else { return self };
+        for (mine, theirs) in self.stages.iter_mut().zip(&before.stages) {
+            if let (Some(now), Some(before)) = (mine.as_mut(), theirs) {
+                now.subtract(before).expect("a histogram only grows, within the same bounds");
+                if now.is_empty() {
+                    *mine = None;
+                }
+            }
+        }
+        self
+    }
+
+    /// `{"query":"HISTFAAAA..."}`: each stage's whole histogram, nanoseconds, as HdrHistogram's compressed V2 in base64.
+    /// Those of several nodes can be added.
+    #[must_use]
+    pub fn to_hdr(&self) -> Value {
+        let mut out = Map::new();
+        for stage in Stage::ALL {
+            let Some(h) = self.stage(*stage) else { continue };
+            let mut bytes = Vec::new();
+            V2DeflateSerializer::new().serialize(h, &mut bytes).expect("memory takes everything");
+            out.insert(stage.name().into(), BASE64_STANDARD.encode(bytes).into());
+        }
+        Value::Object(out)
     }
 
     /// The histogram of a stage, if it ever happened.

@@ -1,0 +1,121 @@
+//! What a request says it spent its time on, and what the stages add up to.
+
+use base64::Engine as _;
+use hdrhistogram::Histogram;
+use hdrhistogram::serialization::Deserializer;
+use serde_json::{Value, json};
+
+use crate::process::{Client, Server, fresh_directory};
+
+const DOCS: usize = 2000;
+
+/// The parts of an answer's `timing`, after checking that they add up.
+fn parts(answer: &Value) -> serde_json::Map<String, Value> {
+    let timing = &answer["timing"];
+    let took = timing["took_us"].as_f64().unwrap_or_else(|| panic!("no timing in {answer}"));
+    let stages = timing["stages"].as_object().expect("stages").clone();
+    let sum: f64 = stages.values().map(|us| us.as_f64().expect("a number")).sum();
+    // Each part is rounded to a tenth of a microsecond.
+    assert!((sum - took).abs() <= 0.1 * stages.len() as f64, "{sum} of {took}: {timing}");
+    for row in timing["waterfall"].as_array().expect("rows") {
+        assert!(row["start_us"].as_f64() >= Some(0.0) && row["self_us"].as_f64() <= row["took_us"].as_f64(), "{row}");
+    }
+    stages
+}
+
+/// Shares of their time that requests account for; a moment without the processor may fall between two stages.
+fn mostly_accounted(mut ask: impl FnMut() -> Value) {
+    let mut shares: Vec<f64> = (0..21).map(|_| ask()["timing"]["accounted"].as_f64().expect("a share")).collect();
+    shares.sort_by(f64::total_cmp);
+    assert!(shares[10] >= 0.98, "half of the requests account for less than 98 %: {shares:?}");
+}
+
+fn fill(client: &Client) {
+    let settings = json!({"settings": {"number_of_shards": 2, "number_of_replicas": 0, "refresh_interval": "-1"}});
+    assert_eq!(client.ask("PUT", "/t", Some(&settings)).0, 200);
+    let mut bulk = String::new();
+    for i in 0..DOCS {
+        bulk += &format!("{{\"index\":{{\"_id\":\"{i}\"}}}}\n{{\"n\":{i},\"text\":\"word{} common\"}}\n", i % 97);
+    }
+    let (status, answer) =
+        client.try_ask("POST", "/t/_bulk?refresh=true&profile=timing", Some(&bulk)).expect("an answer");
+    assert!(status == 200 && answer["errors"] == false, "{answer}");
+    let stages = parts(&answer);
+    for stage in ["route", "body", "coordinate", "parse", "buffer", "fsync_wait", "refresh", "queue"] {
+        assert!(stages[stage].as_f64() > Some(0.0), "{stage}: {stages:?}");
+    }
+    let rows = answer["timing"]["waterfall"].as_array().expect("rows");
+    for shard in ["t[0]", "t[1]"] {
+        assert!(
+            rows.iter()
+                .any(|row| row["stage"] == "buffer" && row["shard"] == shard && row["count"].as_u64() > Some(100))
+        );
+    }
+}
+
+#[test]
+fn parts_of_reads_and_writes_add_up_to_their_time() {
+    let server = Server::start_with(&fresh_directory("timing"), &[("RINGDEX_CORES", "2")]);
+    let client = server.client();
+    fill(&client);
+    let query = json!({"query": {"match": {"text": "common"}}, "aggs": {"n": {"avg": {"field": "n"}}}});
+    let search = || client.ask("POST", "/t/_search?profile=timing", Some(&query)).1;
+    let stages = parts(&search());
+    for stage in ["http_parse", "route", "coordinate", "query", "fetch", "merge_result", "serialise"] {
+        assert!(stages.contains_key(stage), "{stage}: {stages:?}");
+    }
+    // One of the two shards is on another core than the connection.
+    assert!(stages["core_hop"].as_f64() > Some(0.0), "{stages:?}");
+    mostly_accounted(search);
+    mostly_accounted(|| client.ask("GET", "/t/_doc/17?profile=timing", None).1);
+    mostly_accounted(|| client.ask("PUT", "/t/_doc/17?profile=timing", Some(&json!({"n": 1}))).1);
+    let (_, plain) = client.ask("GET", "/t/_doc/17", None);
+    assert!(plain.get("timing").is_none());
+    let (status, refused) = client.ask("GET", "/t/_doc/17?profile=everything", None);
+    assert!(status == 400 && refused["error"]["reason"].as_str().is_some_and(|r| r.contains("[profile]")), "{refused}");
+}
+
+#[test]
+fn latency_is_read_by_core_by_shard_and_since_the_last_look() {
+    let server = Server::start_with(&fresh_directory("latency"), &[("RINGDEX_CORES", "2")]);
+    let client = server.client();
+    fill(&client);
+    let latency = |path: &str| {
+        let (status, answer) = client.ask("GET", path, None);
+        assert_eq!(status, 200, "{answer}");
+        answer
+    };
+    let count = |of: &Value, stage: &str| of["stages"][stage]["count"].as_u64().unwrap_or(0);
+    let of_index = &latency("/_latency/t?hdr=true")["indices"]["t"];
+    let shards = of_index["shards"].as_object().expect("shards");
+    assert_eq!(shards.len(), 2);
+    assert_eq!(shards.values().map(|shard| count(shard, "buffer")).sum::<u64>(), DOCS as u64);
+    assert_eq!(count(of_index, "buffer"), DOCS as u64);
+    assert_ne!(shards["0"]["core"], shards["1"]["core"]);
+    assert_eq!(latency("/_latency/t/1")["indices"]["t"]["shards"].as_object().map(serde_json::Map::len), Some(1));
+    assert_eq!(client.ask("GET", "/_latency/t/7", None).0, 404);
+
+    let whole = latency("/_latency");
+    let cores = whole["cores"].as_array().expect("cores");
+    assert_eq!(cores.iter().map(|core| count(core, "buffer")).sum::<u64>(), count(&whole, "buffer"));
+    assert!(count(&whole, "write_socket") > 0 && count(&whole, "http_parse") > 0, "{whole}");
+
+    let bytes =
+        base64::prelude::BASE64_STANDARD.decode(of_index["hdr"]["buffer"].as_str().expect("base64")).expect("base64");
+    let histogram: Histogram<u64> = Deserializer::new().deserialize(&mut &bytes[..]).expect("HdrHistogram's encoding");
+    assert_eq!(histogram.len(), DOCS as u64);
+    let p99 = of_index["stages"]["buffer"]["p99_us"].as_f64().expect("a number");
+    assert!((histogram.value_at_quantile(0.99) as f64 / 1000.0 - p99).abs() <= 0.06, "{p99}");
+
+    assert!(count(&latency("/_latency?interval=me"), "buffer") >= DOCS as u64);
+    assert_eq!(count(&latency("/_latency?interval=me"), "buffer"), 0);
+    assert_eq!(client.ask("PUT", "/t/_doc/x", Some(&json!({"n": 1}))).0, 201);
+    assert_eq!(count(&latency("/_latency?interval=me"), "buffer"), 1);
+    assert_eq!(client.ask("POST", "/_latency/_reset", None).0, 200);
+    assert_eq!(count(&latency("/_latency"), "buffer"), 0);
+    assert_eq!(count(&latency("/_latency/t")["indices"]["t"], "buffer"), 0);
+    assert_eq!(client.ask("GET", "/_latency?interval=", None).0, 400);
+    let (_, stats) = client.ask("GET", "/_nodes/stats/latency", None);
+    let node = stats["nodes"].as_object().and_then(|nodes| nodes.values().next()).expect("a node");
+    assert!(node["latency"]["stages"].is_object() && node.get("indices").is_none(), "{node}");
+}
