@@ -5,9 +5,11 @@
 //! | requests | 1/8 | request bodies, from their announced length on, until they are answered | a body longer than the whole part: 413; otherwise 429 `circuit_breaking_exception` of `in_flight_requests` |
 //! | writes | 1/8 | operations of writes with their bookkeeping, until they are answered | 429 `es_rejected_execution_exception` |
 //! | indexing | 1/5 | indexing buffers, version maps, segment images until a file has them | the fullest shards refresh early; then writes wait |
-//! | search | 1/5 | buckets of aggregations | 429 `circuit_breaking_exception` of `request` |
+//! | search | 3/20 | buckets of aggregations | 429 `circuit_breaking_exception` of `request` |
+//! | filter cache | 1/10 | documents of filters that come again | the least recently used of the shard go |
+//! | request cache | 1/100 | answers of shards to searches without hits | the least recently used of the shard go |
 //! | merges | 1/20 | what running merges hold | a merge waits until others have ended |
-//! | rest | 3/10 | executors, connections, cluster state, answers, slack of the allocator | |
+//! | rest | 6/25 | executors, connections, cluster state, answers, slack of the allocator | |
 //!
 //! Files that are mapped (segments) and the page cache are the kernel's and not in the budget: it takes them back when it
 //! needs them.
@@ -38,6 +40,10 @@ pub struct NodeMemory {
     pub indexing: Arc<Indexing>,
     /// Aggregations.
     pub search: Arc<Pool>,
+    /// Documents of filters (`indices.queries.cache.size`).
+    pub filter_cache: Arc<Pool>,
+    /// Answers of shards (`indices.requests.cache.size`).
+    pub request_cache: Arc<Pool>,
     /// Merges.
     pub merges: Arc<Pool>,
 }
@@ -51,7 +57,9 @@ impl NodeMemory {
             requests: Pool::new("in_flight_requests", total / 8),
             writes: Pool::new("indexing_pressure", total / 8),
             indexing: Arc::new(Indexing { limit: total / 5, ..Indexing::default() }),
-            search: Pool::new("request", total / 5),
+            search: Pool::new("request", total / 20 * 3),
+            filter_cache: Pool::new("filter_cache", total / 10),
+            request_cache: Pool::new("request_cache", total / 100),
             merges: Pool::new("merges", total / 20),
         })
     }
@@ -276,9 +284,10 @@ mod tests {
         for total in [64 << 20, 128 << 20, 3 << 30, 1 << 40] {
             let memory = NodeMemory::new(total);
             let pools = [&memory.requests, &memory.writes, &memory.search, &memory.merges];
-            let parts = pools.iter().map(|p| p.limit()).sum::<u64>() + memory.indexing.limit();
-            assert!(parts <= total * 7 / 10, "{parts} of {total}");
-            assert!(parts >= total * 69 / 100, "{parts} of {total}");
+            let caches = memory.filter_cache.limit() + memory.request_cache.limit();
+            let parts = pools.iter().map(|p| p.limit()).sum::<u64>() + memory.indexing.limit() + caches;
+            assert!(parts <= total * 76 / 100, "{parts} of {total}");
+            assert!(parts >= total * 75 / 100, "{parts} of {total}");
         }
         let small = NodeMemory::new(128 << 20);
         assert_eq!(small.body_bytes_max(100 << 20), 16 << 20, "a longer body could never be taken");

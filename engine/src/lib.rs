@@ -9,6 +9,7 @@ pub mod engine;
 pub mod error;
 pub mod flush;
 pub mod ids;
+pub mod lru;
 pub mod mapping;
 pub mod merge;
 pub mod merging;

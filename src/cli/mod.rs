@@ -48,8 +48,8 @@ Settings come from defaults, then the file, then the environment, then flags; la
   --log       RINGDEX_LOG                                                 info
 
 Memory: the budget is divided into request bodies (1/8: a longer body is refused), writes in work (1/8), indexing buffers
-and segments not yet in a file (1/5), aggregations (1/5), merges (1/20), and the rest. A full part makes clients wait or
-answers 429. Mapped files and the page cache come on top; the kernel takes them back when it needs them.
+and segments not yet in a file (1/5), aggregations (3/20), merges (1/20), caches of filters (1/10) and of answers (1/100),
+and the rest. A full part makes clients wait or answers 429; a full cache forgets what was not used for longest. Mapped files and the page cache come on top; the kernel takes them back when it needs them.
 
 Examples:
   ringdex serve --http 0.0.0.0:9200 --data /var/lib/ringdex

@@ -65,6 +65,8 @@ pub struct SearchPlan {
     pub deadline_ms: Option<i64>,
     /// New life time of the contexts.
     pub keep_alive_ms: Option<i64>,
+    /// Whether shards may answer from their request caches; none = as they are set.
+    pub request_cache: Option<bool>,
     /// Shards.
     pub targets: Vec<Target>,
 }
@@ -250,6 +252,7 @@ pub async fn search(backend: &SharedBackend, plan: &SearchPlan) -> ApiResult<Sea
                 deadline_ms: plan.deadline_ms,
                 context: target.context,
                 keep_alive_ms: plan.keep_alive_ms,
+                request_cache: plan.request_cache,
             });
             Box::pin(async move {
                 match backend.shard(&target.id(), message).await? {

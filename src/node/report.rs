@@ -181,8 +181,9 @@ impl NodeReport {
             }
         }
         let memory = &self.memory;
-        let pools = [&memory.requests, &memory.writes, &memory.search, &memory.merges];
-        let mut parts: Vec<_> = pools.iter().map(|p| (p.name(), p.limit(), p.used())).collect();
+        let caches = [&memory.filter_cache, &memory.request_cache];
+        let pools = [&memory.requests, &memory.writes, &memory.search, &memory.merges].into_iter().chain(caches);
+        let mut parts: Vec<_> = pools.map(|p| (p.name(), p.limit(), p.used())).collect();
         parts.push(("indexing", memory.indexing.limit(), memory.indexing.used()));
         for (name, help) in [("limit", "Part of the memory budget."), ("used", "Bytes of it in use.")] {
             let _ = writeln!(

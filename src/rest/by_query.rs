@@ -62,6 +62,7 @@ impl<'a> Walk<'a> {
             size: page,
             deadline_ms: None,
             keep_alive_ms: Some(KEEP_ALIVE_MS),
+            request_cache: Some(false),
             targets: list,
         };
         Ok(Walk { backend, plan, total: 0, done: false })

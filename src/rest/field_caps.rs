@@ -142,6 +142,7 @@ pub async fn field_caps(backend: &SharedBackend, mut request: Request) -> ApiRes
                 size: 0,
                 deadline_ms: None,
                 keep_alive_ms: None,
+                request_cache: None,
                 targets,
             };
             if search(backend, &plan).await?.total.is_some_and(|(n, _)| n > 0) {

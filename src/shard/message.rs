@@ -95,6 +95,13 @@ pub enum ShardRequest {
     },
     /// How long its stages took.
     Latency(Reading),
+    /// Forgets what the caches hold.
+    ClearCache {
+        /// Documents of filters.
+        query: bool,
+        /// Answers to searches.
+        request: bool,
+    },
     /// Counters and sizes.
     Stats,
     /// The list of segments.
@@ -317,6 +324,8 @@ pub struct SearchShardRequest {
     pub context: Option<u64>,
     /// New life time of that context.
     pub keep_alive_ms: Option<i64>,
+    /// Whether the answer may come from the request cache (`request_cache`); none = as the index says, if no hits are wanted.
+    pub request_cache: Option<bool>,
 }
 
 /// Query phase result.
@@ -352,6 +361,15 @@ pub struct ShardStats {
     pub fetch_total: u64,
     pub fetch_time_ms: u64,
     pub open_contexts: u64,
+    pub query_cache_size_bytes: u64,
+    pub query_cache_hits: u64,
+    pub query_cache_misses: u64,
+    pub query_cache_entries: u64,
+    pub query_cache_entries_ever: u64,
+    pub request_cache_size_bytes: u64,
+    pub request_cache_hits: u64,
+    pub request_cache_misses: u64,
+    pub request_cache_evictions: u64,
     pub merges_current: u64,
     pub merges_total: u64,
     pub merges_time_ms: u64,

@@ -32,6 +32,10 @@ pub struct ShardSettings {
     pub max_result_window: u64,
     /// `index.blocks.write` or `read_only`.
     pub write_block: Option<&'static str>,
+    /// `index.queries.cache.enabled`, as when the shard was opened.
+    pub filter_cache: bool,
+    /// `index.requests.cache.enable`
+    pub request_cache: bool,
     /// Merge policy.
     pub merge: TieredMergePolicy,
 }
@@ -89,6 +93,8 @@ impl ShardSettings {
             } else {
                 None
             },
+            filter_cache: text("index.queries.cache.enabled").as_deref() != Some("false"),
+            request_cache: text("index.requests.cache.enable").as_deref() != Some("false"),
             merge,
         }
     }

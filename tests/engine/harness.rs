@@ -245,6 +245,7 @@ impl Harness {
             deadline_ms: None,
             context: None,
             keep_alive_ms: None,
+            request_cache: None,
         };
         let ShardResponse::Search(found) = self.ask(ShardRequest::Search(request)).expect("searches work") else {
             panic!("not an answer to a search")

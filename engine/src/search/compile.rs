@@ -12,6 +12,8 @@ use crate::mapping::{FieldMapping, FieldType, Mapping};
 use crate::query::{Query, QueryKind, Value};
 use crate::search::automaton::Wildcard;
 use crate::search::bm25::{Bm25, FieldStats, NormTable};
+use crate::search::filter_cache::QueryFilters;
+use crate::search::filter_key::FilterKey;
 use crate::search::min_should_match::minimum_should_match;
 use crate::search::regexp::Regexp;
 use crate::search::statistics::Statistics;
@@ -28,6 +30,8 @@ pub(crate) struct Compiled {
     pub weight: Weight,
     /// Leaves to evaluate on each segment.
     pub slots: usize,
+    /// Those that may be cached.
+    pub filters: Option<QueryFilters>,
 }
 
 /// What compiling needs; one per query.
@@ -42,6 +46,8 @@ pub(crate) struct Compiler<'a> {
     noted: Option<&'a RefCell<Statistics>>,
     stats: RefCell<FxHashMap<String, (FieldStats, Arc<NormTable>)>>,
     slots: Cell<usize>,
+    /// By slot; only with a cache.
+    filters: RefCell<Vec<Option<FilterKey>>>,
     depth: Cell<usize>,
 }
 
@@ -94,6 +100,7 @@ impl<'a> Compiler<'a> {
             noted,
             stats: RefCell::default(),
             slots: Cell::new(0),
+            filters: RefCell::default(),
             depth: Cell::new(0),
         }
     }
@@ -107,7 +114,18 @@ impl<'a> Compiler<'a> {
             Error::Parse(e) => Error::request("query_shard_exception", format!("failed to create query: {}", e.reason)),
             e => e,
         })?;
-        Ok(Compiled { weight, slots: self.slots.get() })
+        let cache = self.index.filter_cache.as_ref();
+        let filters = cache.map(|cache| QueryFilters::new(cache, self.filters.take(), self.searcher));
+        Ok(Compiled { weight, slots: self.slots.get(), filters })
+    }
+}
+
+impl Compiled {
+    /// A search uses the query: its filters have been used once more.
+    pub(crate) fn note_uses(&self) {
+        if let Some(filters) = &self.filters {
+            filters.note_uses();
+        }
     }
 }
 
@@ -176,6 +194,9 @@ impl Compiler<'_> {
     pub(crate) fn leaf(&self, leaf: Leaf, score: f32, text: String) -> Weight {
         let slot = self.slots.get();
         self.slots.set(slot + 1);
+        if let Some(cache) = &self.index.filter_cache {
+            self.filters.borrow_mut().push(cache.key(&leaf));
+        }
         Weight::Leaf(LeafWeight { leaf, score, text, slot })
     }
 

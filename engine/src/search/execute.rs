@@ -106,6 +106,7 @@ pub async fn query<P: Pace>(
     let all = Query::from(crate::query::QueryKind::MatchAll);
     let compiler = Compiler::new(mapping, index, searcher, request.now_ms, request.statistics.as_ref(), None);
     let compiled = compiler.compile_query(request.query.as_ref().unwrap_or(&all), scores)?;
+    compiled.note_uses();
     let post_filter = request
         .post_filter
         .as_ref()
@@ -268,7 +269,7 @@ impl Run<'_> {
             if (top.wants_nothing() && self.seen.count.done()) || self.stopped(pace) {
                 return Ok(());
             }
-            let leaves = leaf::evaluate(&self.compiled.weight, self.compiled.slots, ordinal, view, pace).await?;
+            let leaves = leaf::evaluate(self.compiled, ordinal, view, pace).await?;
             let segment = Segment { ordinal, reader: &view.reader, leaves: &leaves };
             let mut plan = Plan::new(&segment, &self.compiled.weight, self.scores);
             let live = Run::live(view);
@@ -321,7 +322,7 @@ impl Run<'_> {
             let leaves = if skip {
                 Vec::new()
             } else {
-                leaf::evaluate(&self.compiled.weight, self.compiled.slots, ordinal, view, pace).await?
+                leaf::evaluate(self.compiled, ordinal, view, pace).await?
             };
             let segment = Segment { ordinal, reader: &view.reader, leaves: &leaves };
             let mut feed =

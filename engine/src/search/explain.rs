@@ -83,7 +83,7 @@ pub(crate) async fn leaves_of<P: Pace>(
     ordinal: usize,
     pace: &P,
 ) -> Result<Vec<Evaluated>> {
-    leaf::evaluate(&compiled.weight, compiled.slots, ordinal, &searcher.segments[ordinal], pace).await
+    leaf::evaluate(compiled, ordinal, &searcher.segments[ordinal], pace).await
 }
 
 pub(crate) fn explain_compiled(

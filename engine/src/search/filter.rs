@@ -9,8 +9,9 @@ use crate::pace::{Pace, Unpaced};
 use crate::query::Query;
 use crate::search::compile::{self, Compiled};
 use crate::search::doc_set::DocSet;
-use crate::search::leaf;
+use crate::search::leaf::{self, Evaluated};
 use crate::search::open::Segment;
+use crate::search::weight::Weight;
 use crate::search::{IndexContext, Searcher, SegmentView};
 
 /// Candidates looked at between two questions to the pace.
@@ -34,6 +35,7 @@ pub fn compile_filter(
     now_ms: i64,
 ) -> Result<Filter> {
     let compiled = compile::compile(query, mapping, index, searcher, now_ms, false)?;
+    compiled.note_uses();
     Ok(Filter { compiled, searcher: searcher.clone() })
 }
 
@@ -58,8 +60,13 @@ impl Filter {
     /// Damage.
     pub async fn for_ordinal<P: Pace>(&self, ordinal: usize, pace: &P) -> Result<DocSet> {
         let view = &self.searcher.segments[ordinal];
-        let leaves = leaf::evaluate(&self.compiled.weight, self.compiled.slots, ordinal, view, pace).await?;
+        let leaves = leaf::evaluate(&self.compiled, ordinal, view, pace).await?;
         let segment = Segment { ordinal, reader: &view.reader, leaves: &leaves };
+        if let Weight::Leaf(leaf) = &self.compiled.weight
+            && let Evaluated::Set(set, _) = &leaves[leaf.slot]
+        {
+            return Ok(DocSet::clone(set));
+        }
         let mut cursor = segment.open(&self.compiled.weight, false);
         let mut set = DocSet::empty(view.reader.doc_count());
         let mut doc = cursor.doc();

@@ -2,11 +2,13 @@
 //! of documents before scoring starts, so that the loops that score never wait and never do unbounded work at once.
 
 use std::ops::{Bound, RangeInclusive};
+use std::rc::Rc;
 
 use crate::error::Result;
 use crate::ids::{DocId, NO_MORE_DOCS};
 use crate::pace::Pace;
 use crate::search::SegmentView;
+use crate::search::compile::Compiled;
 use crate::search::determinized::{ByteClasses, Determinized};
 use crate::search::doc_set::DocSet;
 use crate::search::weight::{BoolWeight, Leaf, LeafWeight, Pattern, Weight};
@@ -19,41 +21,74 @@ const TERMS_PER_TURN: usize = 512;
 /// Below this part of the segment a sorted list is smaller and faster than a bitmap.
 const LIST_PART: u64 = 64;
 
+/// To fill the cache, a search may find so many times the documents that it looks at.
+const KEEP_FACTOR: u64 = 10;
+
 /// A leaf's documents in one segment.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) enum Evaluated {
     #[default]
     Nothing,
     Everything,
-    Set(DocSet, u64),
+    /// With how many there are.
+    Set(Rc<DocSet>, u64),
     /// Sorted.
-    List(Vec<DocId>),
+    List(Rc<Vec<DocId>>),
     /// To be looked up in the field's number column, document by document.
     Column,
 }
 
-/// Evaluates all leaves of `weight` (by slot; `slots` of them) on segment `ordinal`.
+/// Evaluates all leaves of a query (by slot) on segment `ordinal`, or takes them from the cache.
 ///
 /// # Errors
 /// Damage.
 pub(crate) async fn evaluate<P: Pace>(
-    weight: &Weight,
-    slots: usize,
+    compiled: &Compiled,
     ordinal: usize,
     view: &SegmentView,
     pace: &P,
 ) -> Result<Vec<Evaluated>> {
     let mut planned = Vec::new();
-    plan(weight, ordinal, u64::MAX, &mut planned);
+    plan(&compiled.weight, ordinal, u64::MAX, &mut planned);
     let mut out: Vec<Evaluated> = Vec::new();
-    out.resize_with(slots, Evaluated::default);
+    out.resize_with(compiled.slots, Evaluated::default);
     for (leaf, lead) in planned {
         if pace.stopped() {
             break;
         }
-        out[leaf.slot] = evaluate_leaf(&leaf.leaf, &view.reader, lead, pace).await?;
+        let reader = &view.reader;
+        let Some((cache, key)) = compiled.filters.as_ref().and_then(|f| f.on(leaf.slot, reader)) else {
+            out[leaf.slot] = evaluate_leaf(&leaf.leaf, reader, lead, pace).await?;
+            continue;
+        };
+        out[leaf.slot] = match cache.get(reader.segment_id(), key) {
+            Some(known) => known,
+            None if cache.wants(key) && worth_keeping(&leaf.leaf, reader, lead) => {
+                let docs = evaluate_leaf(&leaf.leaf, reader, u64::MAX, pace).await?;
+                // What was stopped is not complete.
+                if !pace.stopped() {
+                    cache.keep(reader.segment_id(), key, &docs);
+                }
+                docs
+            }
+            None => evaluate_leaf(&leaf.leaf, reader, lead, pace).await?,
+        };
     }
     Ok(out)
+}
+
+/// Whether finding all documents of a leaf is not out of proportion to a search that has at most `lead` to look at.
+fn worth_keeping(leaf: &Leaf, reader: &SegmentReader, lead: u64) -> bool {
+    match leaf {
+        Leaf::Numbers { field, ranges } => {
+            let Some(field) = reader.field(field) else { return true };
+            let docs = u64::from(reader.doc_count());
+            let found = field.points().map_or(docs, |p| ranges.iter().map(|r| p.estimate(r.clone())).sum());
+            found.min(docs) / KEEP_FACTOR <= lead
+        }
+        // These are found in full anyway.
+        _ => true,
+    }
 }
 
 /// Leaves with how many documents another required clause leaves of the segment.
@@ -126,11 +161,11 @@ impl Gather {
     fn finish(mut self) -> Evaluated {
         if let Some(set) = self.set {
             let count = u64::from(set.len());
-            return if count == u64::from(self.doc_count) { Evaluated::Everything } else { Evaluated::Set(set, count) };
+            return if count == u64::from(self.doc_count) { Evaluated::Everything } else { Evaluated::Set(Rc::new(set), count) };
         }
         self.list.sort_unstable();
         self.list.dedup();
-        if self.list.is_empty() { Evaluated::Nothing } else { Evaluated::List(self.list) }
+        if self.list.is_empty() { Evaluated::Nothing } else { Evaluated::List(Rc::new(self.list)) }
     }
 
     /// Adds a whole postings list.
@@ -414,7 +449,7 @@ async fn numbers<P: Pace>(
         }
     }
     let count = u64::from(set.len());
-    Ok(if count == 0 { Evaluated::Nothing } else { Evaluated::Set(set, count) })
+    Ok(if count == 0 { Evaluated::Nothing } else { Evaluated::Set(Rc::new(set), count) })
 }
 
 /// Whether one of the ranges, sorted and apart, has the value.

@@ -17,6 +17,8 @@ pub mod explain;
 mod feed;
 pub mod fetch;
 pub mod filter;
+pub mod filter_cache;
+mod filter_key;
 mod leaf;
 mod lower;
 pub mod min_should_match;
@@ -39,7 +41,9 @@ pub use execute::{count, query};
 pub use explain::{Explanation, explain};
 pub use fetch::fetch;
 pub use filter::{Filter, compile_filter};
+pub use filter_cache::{FilterCache, FilterCacheStats};
 
+use std::rc::Rc;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -108,6 +112,8 @@ pub struct IndexContext {
     pub memory: Arc<Pool>,
     /// Under which the buckets of aggregations hash; see `seed`.
     pub hash_seed: HashSeed,
+    /// Documents of filters that were used before; none = every search finds them anew.
+    pub filter_cache: Option<Rc<FilterCache>>,
 }
 
 impl Default for IndexContext {
@@ -122,6 +128,7 @@ impl Default for IndexContext {
             memory: Pool::new("request", 256 << 20),
             // For tests and benches: whoever faces clients has one of its own.
             hash_seed: HashSeed::new(0),
+            filter_cache: None,
         }
     }
 }

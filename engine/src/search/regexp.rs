@@ -584,6 +584,18 @@ pub struct Regexp {
 }
 
 impl Regexp {
+    /// Bytes of memory.
+    pub(crate) fn size_bytes(&self) -> usize {
+        (self.starts.len() + self.table.len()) * 4 + self.accepting.len()
+    }
+
+    /// Everything that tells it from others.
+    pub(crate) fn parts(&self, visit: &mut dyn FnMut(u32)) {
+        [self.starts.len() as u32, self.accepting.len() as u32, self.first].into_iter().for_each(&mut *visit);
+        self.starts.iter().chain(&self.table).copied().for_each(&mut *visit);
+        self.accepting.iter().for_each(|a| visit(u32::from(*a)));
+    }
+
     /// Compiles a pattern.
     ///
     /// # Errors

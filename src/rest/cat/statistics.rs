@@ -77,10 +77,14 @@ pub fn stat_cell(name: &str, s: &ShardStats) -> Cell {
         "store" | "store.size" => Cell::Bytes(s.store_size_bytes),
         "completion.size"
         | "fielddata.memory_size"
-        | "query_cache.memory_size"
-        | "request_cache.memory_size"
         | "merges.current_size"
         | "segments.fixed_bitset_memory" => Cell::Bytes(0),
+        "query_cache.memory_size" => Cell::Bytes(s.query_cache_size_bytes),
+        "query_cache.evictions" => (s.query_cache_entries_ever - s.query_cache_entries).into(),
+        "request_cache.memory_size" => Cell::Bytes(s.request_cache_size_bytes),
+        "request_cache.evictions" => s.request_cache_evictions.into(),
+        "request_cache.hit_count" => s.request_cache_hits.into(),
+        "request_cache.miss_count" => s.request_cache_misses.into(),
         "flush.total" => s.flush_total.into(),
         "flush.total_time" => millis(s.flush_time_ms),
         "get.time" | "get.exists_time" => millis(s.get_time_ms),

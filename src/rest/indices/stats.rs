@@ -61,6 +61,15 @@ pub fn add(sum: &mut ShardStats, more: &ShardStats) {
         fetch_total,
         fetch_time_ms,
         open_contexts,
+        query_cache_size_bytes,
+        query_cache_hits,
+        query_cache_misses,
+        query_cache_entries,
+        query_cache_entries_ever,
+        request_cache_size_bytes,
+        request_cache_hits,
+        request_cache_misses,
+        request_cache_evictions,
         merges_current,
         merges_total,
         merges_time_ms,
@@ -143,8 +152,11 @@ pub fn group(metric: &str, s: &ShardStats) -> (&'static str, Value) {
         "query_cache" => (
             "query_cache",
             json!({
-                "memory_size_in_bytes": 0, "total_count": 0, "hit_count": 0, "miss_count": 0, "cache_size": 0,
-                "cache_count": 0, "evictions": 0,
+                "memory_size_in_bytes": s.query_cache_size_bytes,
+                "total_count": s.query_cache_hits + s.query_cache_misses, "hit_count": s.query_cache_hits,
+                "miss_count": s.query_cache_misses, "cache_size": s.query_cache_entries,
+                "cache_count": s.query_cache_entries_ever,
+                "evictions": s.query_cache_entries_ever - s.query_cache_entries,
             }),
         ),
         "fielddata" => ("fielddata", json!({ "memory_size_in_bytes": 0, "evictions": 0 })),
@@ -169,9 +181,13 @@ pub fn group(metric: &str, s: &ShardStats) -> (&'static str, Value) {
             }),
         ),
         "suggest" => ("suggest", json!({})),
-        "request_cache" => {
-            ("request_cache", json!({ "memory_size_in_bytes": 0, "evictions": 0, "hit_count": 0, "miss_count": 0 }))
-        }
+        "request_cache" => (
+            "request_cache",
+            json!({
+                "memory_size_in_bytes": s.request_cache_size_bytes, "evictions": s.request_cache_evictions,
+                "hit_count": s.request_cache_hits, "miss_count": s.request_cache_misses,
+            }),
+        ),
         "recovery" => {
             ("recovery", json!({ "current_as_source": 0, "current_as_target": 0, "throttle_time_in_millis": 0 }))
         }

@@ -155,11 +155,13 @@ pub async fn force_merge(backend: &SharedBackend, request: Request) -> ApiResult
 
 /// `POST [/{index}]/_cache/clear`
 pub async fn clear_cache(backend: &SharedBackend, request: Request) -> ApiResult<Response> {
-    let indices = targets(backend, &request, IndicesOptions::OPEN_FORBID_CLOSED)?;
-    for name in ["query", "fielddata", "request"] {
-        flag(&request, name, false)?;
-    }
-    Ok(Response::ok(json!({ "_shards": shards_header(copies(&indices), primaries(&indices), Vec::new()) })))
+    // Columns are in the segments: there is no field data to forget.
+    let (query, fielddata) = (flag(&request, "query", false)?, flag(&request, "fielddata", false)?);
+    let wanted = flag(&request, "request", false)?;
+    // None named = all.
+    let all = !query && !fielddata && !wanted;
+    let work = ShardRequest::ClearCache { query: query || all, request: wanted || all };
+    all_shards(backend, &request, work, true).await
 }
 
 /// `POST [/{index}]/_upgrade`

@@ -29,6 +29,7 @@ pub async fn count(backend: &SharedBackend, mut request: Request) -> ApiResult<R
         size: 0,
         deadline_ms: None,
         keep_alive_ms: None,
+        request_cache: None,
         targets: list,
     };
     let outcome = run(backend, &plan).await?;

@@ -220,6 +220,7 @@ async fn execute(backend: &SharedBackend, request: &Request, prepared: Prepared,
         request: body.request.clone(),
         fetch: body.fetch.clone(),
         keep_alive_ms,
+        request_cache: request.param("request_cache").map(|_| flag(request, "request_cache", false)).transpose()?,
         targets: list,
     };
     let outcome = run(backend, &plan).await?;

@@ -91,6 +91,7 @@ pub(super) async fn scroll_page(
         request: body.request.clone(),
         fetch: body.fetch.clone(),
         keep_alive_ms,
+        request_cache: Some(false),
         targets: list,
     };
     let mut outcome = run(backend, &plan).await?;

@@ -49,6 +49,7 @@ pub async fn validate(backend: &SharedBackend, mut request: Request) -> ApiResul
         size: 0,
         deadline_ms: None,
         keep_alive_ms: None,
+        request_cache: None,
         targets: asked,
     };
     let outcome = run(backend, &plan).await;
