@@ -140,7 +140,9 @@ impl<I: NodeIo> Shard<I> {
             None => None,
             Some(_) => Some(self.engine.directory().map(name).await?),
         };
-        self.engine.finish_merge(target, began_with, &merged.maps, bytes).await
+        self.engine.finish_merge(target, began_with, &merged.maps, bytes).await?;
+        self.forget_segments();
+        Ok(())
     }
 
     async fn give_up(&self, target: SegmentId, name: &str) {

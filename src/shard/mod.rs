@@ -15,6 +15,7 @@ pub mod signal;
 
 mod merge;
 mod read;
+mod request_cache;
 mod write;
 
 use std::cell::{Cell, RefCell};
@@ -30,6 +31,7 @@ use ringdex_engine::engine::{Engine, EngineConfig};
 use ringdex_engine::ids::PrimaryTerm;
 use ringdex_engine::op::OperationKind;
 use ringdex_engine::pace::Pace;
+use ringdex_engine::search::FilterCache;
 use ringdex_engine::seed::HashSeed;
 use ringdex_net::cluster::state::IndexMetadata;
 
@@ -41,6 +43,7 @@ use crate::stats::interval::Marks;
 use crate::stats::{self, Stage, StageSet, timeline};
 use backoff::Backoff;
 use message::{SegmentStats, ShardId, ShardRequest, ShardResponse, ShardStats};
+use request_cache::RequestCache;
 use settings::ShardSettings;
 use signal::{Signal, Watermark};
 
@@ -63,6 +66,10 @@ pub struct ShardSpec {
 
 /// How often a shard that does not refresh of itself looks whether others need its memory.
 const BUFFER_CHECK: Duration = Duration::from_secs(1);
+/// Sets of documents that the filter cache has at most (`indices.queries.cache.count`).
+const FILTERS_MAX: usize = 10_000;
+/// How long a set or an answer may be idle while the caches are full.
+const CACHE_IDLE_MS: i64 = 30_000;
 /// How long a write waits for memory.
 const BUFFER_WAIT: Duration = Duration::from_secs(30);
 /// How long [`Shard::close`] waits for work in flight: the longest is a merge.
@@ -99,6 +106,9 @@ pub struct Shard<I: NodeIo> {
     stages: RefCell<StageSet>,
     marks: RefCell<Marks>,
     contexts: RefCell<read::Contexts>,
+    filter_cache: Option<Rc<FilterCache>>,
+    request_cache: RefCell<RequestCache>,
+    caches_swept_ms: Cell<i64>,
     visible: Watermark,
     sync_now: Signal,
     refresh_now: Signal,
@@ -160,6 +170,10 @@ impl<I: NodeIo> Shard<I> {
             hash_seed: HashSeed::new(io.random()),
         };
         let engine = Engine::open(directory, config).await?;
+        let seed = engine.hash_seed();
+        let filters = || FilterCache::new(Arc::clone(&spec.memory.filter_cache), FILTERS_MAX, seed);
+        let filter_cache = settings.filter_cache.then(filters);
+        let request_cache = RefCell::new(RequestCache::new(Arc::clone(&spec.memory.request_cache), seed));
         let term = PrimaryTerm(spec.index.primary_terms.get(spec.id.shard as usize).copied().unwrap_or(1));
         let shard = Rc::new(Shard {
             visible: Watermark::new(engine.visible_seq_no().0),
@@ -179,6 +193,9 @@ impl<I: NodeIo> Shard<I> {
             stages: RefCell::default(),
             marks: RefCell::default(),
             contexts: RefCell::default(),
+            filter_cache,
+            request_cache,
+            caches_swept_ms: Cell::new(0),
             sync_now: Signal::default(),
             refresh_now: Signal::default(),
             upkeep_now: Signal::default(),
@@ -210,6 +227,7 @@ impl<I: NodeIo> Shard<I> {
         *self.settings.borrow_mut() = Rc::new(settings);
         *self.compiled.borrow_mut() = compiled;
         *self.index.borrow_mut() = index;
+        self.request_cache.borrow_mut().changed();
         self.refresh_now.raise();
         self.sync_now.raise();
     }
@@ -249,6 +267,15 @@ impl<I: NodeIo> Shard<I> {
                 let snapshot = self.stages.borrow().snapshot();
                 let snapshot = self.marks.borrow_mut().read(snapshot, &reading);
                 Ok(ShardResponse::Latency { core: self.core, snapshot })
+            }
+            ShardRequest::ClearCache { query, request } => {
+                if let (true, Some(filters)) = (query, &self.filter_cache) {
+                    filters.clear();
+                }
+                if request {
+                    self.request_cache.borrow_mut().clear();
+                }
+                Ok(ShardResponse::Done)
             }
             ShardRequest::Stats => Ok(ShardResponse::Stats(Box::new(self.stats()))),
             ShardRequest::Segments => Ok(ShardResponse::Segments(self.segments())),
@@ -491,6 +518,7 @@ impl<I: NodeIo> Shard<I> {
         while !self.closing.get() && self.engine.failure().is_none() {
             or(self.io.sleep(Duration::from_secs(5)), self.upkeep_now.wait()).await;
             self.contexts.borrow_mut().expire(self.io.now_ms());
+            self.sweep_caches();
             // In trouble, signals are heard but only time counts: there is one for every sync.
             loop {
                 let rest = self.upkeep_backoff.borrow().rest(self.io.monotonic_ns());
@@ -547,10 +575,30 @@ impl<I: NodeIo> Shard<I> {
         self.visible.advance(self.engine.visible_seq_no().0);
         self.buffer.set(self.engine.indexing_bytes());
         if changed {
+            self.forget_segments();
             self.images_now.raise();
             self.upkeep_now.raise();
         }
         Ok(())
+    }
+
+    /// The cache forgets filters of segments that are gone.
+    fn forget_segments(&self) {
+        if let Some(filters) = &self.filter_cache {
+            filters.retain(&self.engine.searcher());
+        }
+    }
+
+    /// What was idle for long makes room for other shards.
+    fn sweep_caches(&self) {
+        let now = self.io.now_ms();
+        if now - self.caches_swept_ms.get() >= CACHE_IDLE_MS {
+            self.caches_swept_ms.set(now);
+            self.request_cache.borrow_mut().sweep();
+            if let Some(filters) = &self.filter_cache {
+                filters.sweep();
+            }
+        }
     }
 
     async fn flush(&self, force: bool, wait_if_ongoing: bool) -> ApiResult<()> {
@@ -598,6 +646,8 @@ impl<I: NodeIo> Shard<I> {
         let ms = |ns: &Cell<u64>| ns.get() / 1_000_000;
         let segments = self.engine.segments();
         let translog = self.engine.translog().stats();
+        let filters = self.filter_cache.as_ref().map(|f| f.stats()).unwrap_or_default();
+        let answers = self.request_cache.borrow().stats();
         let docs: u64 = segments.iter().map(|s| u64::from(s.doc_count)).sum();
         let deleted: u64 = segments.iter().map(|s| u64::from(s.deleted_count)).sum();
         let in_files: u64 = segments.iter().map(|s| s.size_bytes).sum();
@@ -620,6 +670,15 @@ impl<I: NodeIo> Shard<I> {
             fetch_total: c.fetch.get(),
             fetch_time_ms: ms(&c.fetch_ns),
             open_contexts: self.contexts.borrow().len() as u64,
+            query_cache_size_bytes: filters.bytes,
+            query_cache_hits: filters.hits,
+            query_cache_misses: filters.misses,
+            query_cache_entries: filters.entries,
+            query_cache_entries_ever: filters.kept_ever,
+            request_cache_size_bytes: answers.bytes,
+            request_cache_hits: answers.hits,
+            request_cache_misses: answers.misses,
+            request_cache_evictions: answers.evictions,
             merges_current: u64::from(self.merging.get()),
             merges_total: e.merges.get(),
             merges_time_ms: ms(&c.merge_ns),

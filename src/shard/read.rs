@@ -175,6 +175,7 @@ impl<I: NodeIo> Shard<I> {
             max_regex_length: number("index.max_regex_length", defaults.max_regex_length),
             memory: Arc::clone(&self.memory.search),
             hash_seed: self.engine.hash_seed(),
+            filter_cache: self.filter_cache.clone(),
             ..defaults
         }
     }
@@ -206,9 +207,19 @@ impl<I: NodeIo> Shard<I> {
         let context = self.context_of(&compiled);
         let deadline = request.deadline_ms.map(|at| began + 1_000_000 * (at - self.io.now_ms()).max(0) as u64);
         let pace = self.io.pace(deadline);
-        let result = execute::query(&searcher, &compiled.mapping, &context, &request.query, &pace)
-            .await
-            .map_err(|e| self.here(e))?;
+        let key = if self.may_cache(&request) { self.request_cache.borrow().key(&request.query) } else { None };
+        let known = key.as_ref().and_then(|key| self.request_cache.borrow_mut().get(key, &searcher));
+        let result = match known {
+            Some(known) => known,
+            None => {
+                let found = execute::query(&searcher, &compiled.mapping, &context, &request.query, &pace).await;
+                let found = found.map_err(|e| self.here(e))?;
+                if let Some(key) = key {
+                    self.request_cache.borrow_mut().put(key, &searcher, &found);
+                }
+                found
+            }
+        };
         add(&self.counters.query, 1);
         add(&self.counters.query_ns, self.timed(Stage::Query, began));
         let mut response = SearchShardResponse { result, fetched: Vec::new(), context: request.context.unwrap_or(0) };
@@ -220,6 +231,12 @@ impl<I: NodeIo> Shard<I> {
                 self.contexts.borrow_mut().add(searcher, compiled, FETCH_WAIT_MS, self.io.now_ms(), false)?;
         }
         Ok(response)
+    }
+
+    /// Whether the index and the request allow for an answer that was found before: unless asked to, only without hits.
+    fn may_cache(&self, request: &SearchShardRequest) -> bool {
+        let by_default = || self.settings.borrow().request_cache && request.query.top == 0;
+        request.context.is_none() && request.request_cache.unwrap_or_else(by_default)
     }
 
     pub(super) async fn statistics(&self, query: &Query, context: Option<u64>, now_ms: i64) -> ApiResult<Statistics> {

@@ -319,11 +319,7 @@ impl Run<'_> {
             if skip && batch.is_none() {
                 return Ok(());
             }
-            let leaves = if skip {
-                Vec::new()
-            } else {
-                leaf::evaluate(self.compiled, ordinal, view, pace).await?
-            };
+            let leaves = if skip { Vec::new() } else { leaf::evaluate(self.compiled, ordinal, view, pace).await? };
             let segment = Segment { ordinal, reader: &view.reader, leaves: &leaves };
             let mut feed =
                 if skip { Feed::Plan(Plan::Done) } else { Feed::new(&segment, &self.compiled.weight, self.scores) };

@@ -323,11 +323,14 @@ mod tests {
     /// One of each kind of filter, alone and beside terms.
     fn requests(a: i64, b: i64) -> Vec<SearchRequest> {
         let x = || term("t", Value::String("x".into()));
-        let words = || Query::from(QueryKind::Terms {
-            field: "k".into(),
-            values: vec![Value::String("ab".into()), Value::String("bd".into())],
-        });
-        let prefix = || Query::from(QueryKind::Prefix { field: "k".into(), value: "a".into(), case_insensitive: false });
+        let words = || {
+            Query::from(QueryKind::Terms {
+                field: "k".into(),
+                values: vec![Value::String("ab".into()), Value::String("bd".into())],
+            })
+        };
+        let prefix =
+            || Query::from(QueryKind::Prefix { field: "k".into(), value: "a".into(), case_insensitive: false });
         let slice = || Query::from(QueryKind::Slice { field: "_id".into(), id: 1, max: 3 });
         let queries = vec![
             range(a, b),

@@ -161,7 +161,11 @@ impl Gather {
     fn finish(mut self) -> Evaluated {
         if let Some(set) = self.set {
             let count = u64::from(set.len());
-            return if count == u64::from(self.doc_count) { Evaluated::Everything } else { Evaluated::Set(Rc::new(set), count) };
+            return if count == u64::from(self.doc_count) {
+                Evaluated::Everything
+            } else {
+                Evaluated::Set(Rc::new(set), count)
+            };
         }
         self.list.sort_unstable();
         self.list.dedup();

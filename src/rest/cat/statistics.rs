@@ -75,10 +75,9 @@ pub fn stat_cell(name: &str, s: &ShardStats) -> Cell {
         "docs" | "docs.count" => s.docs_count.into(),
         "docs.deleted" => s.docs_deleted.into(),
         "store" | "store.size" => Cell::Bytes(s.store_size_bytes),
-        "completion.size"
-        | "fielddata.memory_size"
-        | "merges.current_size"
-        | "segments.fixed_bitset_memory" => Cell::Bytes(0),
+        "completion.size" | "fielddata.memory_size" | "merges.current_size" | "segments.fixed_bitset_memory" => {
+            Cell::Bytes(0)
+        }
         "query_cache.memory_size" => Cell::Bytes(s.query_cache_size_bytes),
         "query_cache.evictions" => (s.query_cache_entries_ever - s.query_cache_entries).into(),
         "request_cache.memory_size" => Cell::Bytes(s.request_cache_size_bytes),
