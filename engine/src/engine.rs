@@ -105,6 +105,8 @@ pub(crate) struct SegmentEntry {
     pub live_generation: Generation,
     pub home: Home,
     pub merging: bool,
+    /// Made by [`Engine::refresh_soon`]: in memory, soon to be one with its neighbours.
+    pub young: bool,
 }
 
 /// Where a segment's bytes are.

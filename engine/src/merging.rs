@@ -11,7 +11,7 @@ use crate::ids::{DocId, Generation, SegmentId};
 use crate::merge::merger::{self, DocMap, MergeSource, Merged};
 use crate::merge::policy::{MergeCandidate, SegmentSize};
 use crate::merge::sink::{FileSink, Unthrottled};
-use crate::pace::Unpaced;
+use crate::pace::{Pace, Unpaced};
 use crate::segment::live_docs::LiveDocs;
 use crate::segment::reader::SegmentReader;
 use crate::segment::segment_file_name;
@@ -58,7 +58,8 @@ impl<D: Directory> Engine<D> {
             size_bytes: s.reader.size_bytes(),
             doc_count: s.reader.doc_count(),
             deleted_count: s.live.as_ref().map_or(0, |l| l.deleted_count()),
-            merging: s.merging,
+            // Those are joined where they are.
+            merging: s.merging || s.young,
         };
         state.segments.iter().map(size).collect()
     }
@@ -66,8 +67,13 @@ impl<D: Directory> Engine<D> {
     /// Takes the segments of `candidate` for a merge; none if one of them is gone or taken.
     #[must_use]
     pub fn begin_merge(&self, candidate: &MergeCandidate) -> Option<MergeJob> {
+        self.choose(candidate, false)
+    }
+
+    /// `young` segments are no background merge's.
+    fn choose(&self, candidate: &MergeCandidate, young: bool) -> Option<MergeJob> {
         let state = &mut *self.state.borrow_mut();
-        let chosen = |s: &SegmentEntry| candidate.segments.contains(&s.id);
+        let chosen = |s: &SegmentEntry| candidate.segments.contains(&s.id) && s.young == young;
         let free = state.segments.iter().filter(|s| chosen(s) && !s.merging).count();
         if free != candidate.segments.len() || free == 0 {
             return None;
@@ -84,6 +90,18 @@ impl<D: Directory> Engine<D> {
         state.merging.insert(target, sources.iter().map(|s| s.reader.segment_id()).collect());
         let codec = self.config.borrow().codec;
         Some(MergeJob { target, name: segment_file_name(target), sources, codec, input_bytes, input_docs })
+    }
+
+    /// Merges young segments into a young one, here and now. The caller holds the refresh lock.
+    pub(crate) async fn merge_in_memory<P: Pace>(&self, candidate: &MergeCandidate, pace: &P) -> Result<()> {
+        let Some(job) = self.choose(candidate, true) else { return Ok(()) };
+        let began_with: Vec<_> = job.sources.iter().map(|s| s.live.clone()).collect();
+        // No larger than all of them, but for tables of a few bytes.
+        let mut image = Vec::with_capacity(job.input_bytes as usize);
+        let merged = merger::merge(&job.sources, job.target, job.codec, &mut image, pace).await?;
+        image.shrink_to_fit();
+        let bytes = merged.meta.is_some().then(|| FileBytes::new(image));
+        self.swap_in(job.target, &began_with, &merged.maps, bytes, Home::Memory)
     }
 
     /// A merge failed or was given up; its segments are free again.
@@ -109,6 +127,19 @@ impl<D: Directory> Engine<D> {
         bytes: Option<FileBytes>,
     ) -> Result<()> {
         let _no_refresh_in_between = self.refresh_lock.lock().await;
+        self.swap_in(target, began_with, maps, bytes, Home::Written)?;
+        add(&self.counters.merges, 1);
+        Ok(())
+    }
+
+    fn swap_in(
+        &self,
+        target: SegmentId,
+        began_with: &[Option<Arc<LiveDocs>>],
+        maps: &[DocMap],
+        bytes: Option<FileBytes>,
+        home: Home,
+    ) -> Result<()> {
         let opened = bytes.map(|b| SegmentReader::open(target, b)).transpose();
         let reader = self.noting(opened)?.map(Arc::new);
         let state = &mut *self.state.borrow_mut();
@@ -140,9 +171,11 @@ impl<D: Directory> Engine<D> {
             && live.live_count() > 0
         {
             let deleted = live.deleted_count() > 0;
-            add(&self.counters.merged_docs, u64::from(reader.doc_count()));
-            add(&self.counters.merged_bytes, reader.size_bytes());
-            add(&self.counters.written_segment_bytes, reader.size_bytes());
+            if home == Home::Written {
+                add(&self.counters.merged_docs, u64::from(reader.doc_count()));
+                add(&self.counters.merged_bytes, reader.size_bytes());
+                add(&self.counters.written_segment_bytes, reader.size_bytes());
+            }
             let at = at.min(state.segments.len());
             state.segments.insert(
                 at,
@@ -151,12 +184,12 @@ impl<D: Directory> Engine<D> {
                     reader,
                     live: deleted.then(|| Arc::new(live)),
                     live_generation: Generation(u64::from(deleted)),
-                    home: Home::Written,
+                    young: home == Home::Memory,
+                    home,
                     merging: false,
                 },
             );
         }
-        add(&self.counters.merges, 1);
         self.publish(state);
         Ok(())
     }

@@ -93,6 +93,7 @@ impl<D: Directory> Engine<D> {
                 live_generation,
                 home,
                 merging: false,
+                young: false,
             });
         }
         // Files of segments that no commit names may be there still: never use their ids again.

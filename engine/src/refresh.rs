@@ -2,6 +2,11 @@
 //!
 //! Visibility never waits for a disk: the image is searched in memory and written to a file later
 //! ([`Engine::take_unwritten`], [`Engine::written`]).
+//!
+//! Somebody who waits for what was just written need not wait for the next regular refresh: [`Engine::refresh_soon`] makes
+//! a *young* segment, of few documents, as often as every few milliseconds. Young segments never become files. Each is at
+//! once merged in memory with those before it that are not much larger, so that there are as many as the logarithm of
+//! their documents and a document is copied as often; the next regular refresh or flush makes one segment of all of them.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -10,6 +15,7 @@ use std::sync::Arc;
 use crate::engine::{Engine, Home, SegmentEntry, State, add};
 use crate::error::Result;
 use crate::ids::{DocId, Generation, SegmentId};
+use crate::merge::policy::MergeCandidate;
 use crate::pace::Pace;
 use crate::segment::live_docs::LiveDocs;
 use crate::segment::reader::SegmentReader;
@@ -29,7 +35,7 @@ pub struct Unwritten {
 }
 
 impl<D: Directory> Engine<D> {
-    /// Makes every operation so far visible to searches. False if there was nothing new. One refresh at a time:
+    /// Makes every operation so far visible to searches. False if nothing has changed. One refresh at a time:
     /// a second caller waits and then shows what came meanwhile.
     ///
     /// # Errors
@@ -39,7 +45,50 @@ impl<D: Directory> Engine<D> {
         self.refresh_locked(now_ms, pace).await
     }
 
+    /// The same, for those who cannot wait: what it makes stays young, see the module. Costs little for few documents.
+    ///
+    /// # Errors
+    /// As [`refresh`](Self::refresh).
+    pub async fn refresh_soon<P: Pace>(&self, now_ms: i64, pace: &P) -> Result<bool> {
+        let _one_at_a_time = self.refresh_lock.lock().await;
+        let shown = self.show(true, now_ms, pace).await?;
+        let docs: Vec<u32> = self.young().into_iter().map(|(_, docs)| docs).collect();
+        self.join_young(like_sized(&docs), pace).await?;
+        Ok(shown)
+    }
+
+    /// Whether there are segments that are not to be written before the next regular refresh.
+    #[must_use]
+    pub fn has_young(&self) -> bool {
+        self.state.borrow().segments.iter().any(|s| s.young)
+    }
+
+    /// Ids and documents of the young segments, oldest first.
+    fn young(&self) -> Vec<(SegmentId, u32)> {
+        let state = self.state.borrow();
+        state.segments.iter().filter(|s| s.young).map(|s| (s.id, s.reader.doc_count())).collect()
+    }
+
+    /// Makes one young segment of the newest `count`.
+    async fn join_young<P: Pace>(&self, count: usize, pace: &P) -> Result<()> {
+        let young = self.young();
+        if count < 2 {
+            return Ok(());
+        }
+        let segments = young[young.len() - count..].iter().map(|(id, _)| *id).collect();
+        self.noting(self.merge_in_memory(&MergeCandidate { segments }, pace).await)
+    }
+
+    /// Shows everything so far, and leaves no segment young.
     pub(crate) async fn refresh_locked<P: Pace>(&self, now_ms: i64, pace: &P) -> Result<bool> {
+        let had_young = self.has_young();
+        let shown = self.show(had_young, now_ms, pace).await?;
+        self.join_young(self.young().len(), pace).await?;
+        self.state.borrow_mut().segments.iter_mut().for_each(|s| s.young = false);
+        Ok(shown || had_young)
+    }
+
+    async fn show<P: Pace>(&self, young: bool, now_ms: i64, pace: &P) -> Result<bool> {
         let (segment, frozen, deletes, upto) = {
             let state = &mut *self.state.borrow_mut();
             let upto = state.checkpoints.max_seq_no();
@@ -57,7 +106,7 @@ impl<D: Directory> Engine<D> {
         let state = &mut *self.state.borrow_mut();
         state.frozen = None;
         if let Some(entry) = built {
-            state.segments.push(entry);
+            state.segments.push(SegmentEntry { young, ..entry });
         } else {
             // Every document of the frozen buffer had been deleted in it, so nothing can have asked to delete one since.
             debug_assert!(state.pending_deletes.iter().all(|(s, _)| *s != segment));
@@ -86,14 +135,22 @@ impl<D: Directory> Engine<D> {
         let reader = Arc::new(SegmentReader::open(segment, FileBytes::new(image))?);
         let live_generation = Generation(u64::from(live.is_some()));
         let live = live.map(Arc::new);
-        Ok(Some(SegmentEntry { id: segment, reader, live, live_generation, home: Home::Memory, merging: false }))
+        Ok(Some(SegmentEntry {
+            id: segment,
+            reader,
+            live,
+            live_generation,
+            home: Home::Memory,
+            merging: false,
+            young: false,
+        }))
     }
 
-    /// Segments that are only in memory and not being merged away: to be written to the files named, not synced.
+    /// Segments that are only in memory and not about to be merged away: to be written to the files named, not synced.
     #[must_use]
     pub fn take_unwritten(&self) -> Vec<Unwritten> {
         let state = self.state.borrow();
-        let only_memory = state.segments.iter().filter(|s| s.home == Home::Memory);
+        let only_memory = state.segments.iter().filter(|s| s.home == Home::Memory && !s.young);
         only_memory.map(|s| Unwritten { id: s.id, name: segment_file_name(s.id), reader: s.reader.clone() }).collect()
     }
 
@@ -115,6 +172,18 @@ impl<D: Directory> Engine<D> {
         self.publish(state);
         Ok(())
     }
+}
+
+/// How many of the newest segments become one: each that is at most twice as large as all newer ones together.
+fn like_sized(docs: &[u32]) -> usize {
+    let Some((newest, older)) = docs.split_last() else { return 0 };
+    let mut sum = u64::from(*newest);
+    let joins = |docs: &&u32| {
+        let joins = u64::from(**docs) <= 2 * sum;
+        sum += u64::from(**docs);
+        joins
+    };
+    1 + older.iter().rev().take_while(joins).count()
 }
 
 /// Deletes documents of published segments: each changed segment gets a new generation of live docs; a segment without

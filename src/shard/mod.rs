@@ -1,8 +1,9 @@
 //! One shard on one core: the engine, and the loop that decides when it syncs, refreshes, writes images, flushes and merges.
 //!
-//! Every request comes through [`Shard::handle`]. Four tasks run beside the requests, each in its lane:
+//! Every request comes through [`Shard::handle`]. Five tasks run beside the requests, each in its lane:
 //! - *sync* (write lane): group commit; while one sync is in flight the next batch fills.
 //! - *refresh* (background lane): every `index.refresh_interval`, unless nobody searches.
+//! - *soon* (write lane): refreshes of a few documents, within milliseconds, for those who wait to see what was written.
 //! - *images* (background lane): writes what refreshes made to files, which frees its memory.
 //! - *upkeep* (background lane): merges on the maintenance thread, flushes when the translog is long.
 //!
@@ -70,6 +71,12 @@ const BUFFER_CHECK: Duration = Duration::from_secs(1);
 const FILTERS_MAX: usize = 10_000;
 /// How long a set or an answer may be idle while the caches are full.
 const CACHE_IDLE_MS: i64 = 30_000;
+/// A larger indexing buffer becomes a segment of its own at once.
+const SOON_BYTES_MAX: usize = 4 << 20;
+/// Between two refreshes for those who wait.
+const SOON_REST_MIN: Duration = Duration::from_millis(2);
+/// The same, after a long one.
+const SOON_REST_MAX: Duration = Duration::from_millis(100);
 /// How long a write waits for memory.
 const BUFFER_WAIT: Duration = Duration::from_secs(30);
 /// How long [`Shard::close`] waits for work in flight: the longest is a merge.
@@ -112,6 +119,7 @@ pub struct Shard<I: NodeIo> {
     visible: Watermark,
     sync_now: Signal,
     refresh_now: Signal,
+    soon_now: Signal,
     upkeep_now: Signal,
     images_now: Signal,
     merging: Cell<bool>,
@@ -198,6 +206,7 @@ impl<I: NodeIo> Shard<I> {
             caches_swept_ms: Cell::new(0),
             sync_now: Signal::default(),
             refresh_now: Signal::default(),
+            soon_now: Signal::default(),
             upkeep_now: Signal::default(),
             images_now: Signal::default(),
             merging: Cell::new(false),
@@ -355,6 +364,7 @@ impl<I: NodeIo> Shard<I> {
         self.closing.set(true);
         self.sync_now.raise();
         self.refresh_now.raise();
+        self.soon_now.raise();
         self.upkeep_now.raise();
         self.images_now.raise();
         // Nobody refreshes any more: those who wait for it are told what is true, that it is written.
@@ -430,6 +440,7 @@ impl<I: NodeIo> Shard<I> {
     fn start(self: &Rc<Self>) {
         self.keep(Lane::Write, self.clone().sync_task());
         self.keep(Lane::Background, self.clone().refresh_task());
+        self.keep(Lane::Write, self.clone().soon_task());
         self.keep(Lane::Background, self.clone().image_task());
         self.keep(Lane::Background, self.clone().upkeep_task());
     }
@@ -488,14 +499,54 @@ impl<I: NodeIo> Shard<I> {
             self.buffer.set(self.engine.indexing_bytes());
             let full = self.buffer.wants_refresh();
             let due = settings.refresh_interval.is_some() && (!idle || self.visible.waiting() > 0);
-            if (due || full)
-                && self.engine.refresh_needed()
-                && let Err(e) = self.refresh(false).await
-            {
+            // What was shown to those who waited becomes a file like everything else.
+            let wanted = self.engine.has_young() || (due || full) && self.engine.refresh_needed();
+            if wanted && let Err(e) = self.refresh(false).await {
                 tracing::error!(index = %self.id.index, shard = self.id.shard, error = %e, "refresh failed");
             }
         }
         self.report_failure();
+    }
+
+    /// Shows what was written to those who wait for it. Those who come while one is at work share the next, and three
+    /// quarters of the time are left to others.
+    async fn soon_task(self: Rc<Self>) {
+        while !self.closing.get() && self.engine.failure().is_none() {
+            self.soon_now.wait().await;
+            if self.closing.get() || !self.engine.refresh_needed() {
+                continue;
+            }
+            let began = self.io.monotonic_ns();
+            let shown = if self.engine.buffer_bytes() > SOON_BYTES_MAX {
+                self.refresh(false).await
+            } else {
+                self.refresh_soon().await
+            };
+            if let Err(e) = shown {
+                tracing::error!(index = %self.id.index, shard = self.id.shard, error = %e, "refresh failed");
+                break;
+            }
+            let rest = Duration::from_nanos(3 * (self.io.monotonic_ns() - began)).clamp(SOON_REST_MIN, SOON_REST_MAX);
+            self.io.sleep(rest).await;
+        }
+        self.report_failure();
+    }
+
+    async fn refresh_soon(&self) -> ApiResult<()> {
+        let began = self.io.monotonic_ns();
+        self.engine.refresh_soon(self.io.now_ms(), &self.io.pace(None)).await?;
+        add(&self.counters.refresh_ns, self.timed(Stage::Refresh, began));
+        self.visible.advance(self.engine.visible_seq_no().0);
+        self.buffer.set(self.engine.indexing_bytes());
+        Ok(())
+    }
+
+    /// Waits until everything up to `seq_no` is visible to searches, and sees to it that this is soon.
+    async fn until_visible(&self, seq_no: i64) {
+        if self.engine.visible_seq_no().0 < seq_no {
+            self.soon_now.raise();
+            self.visible.reached(seq_no).await;
+        }
     }
 
     /// Writes images to files as refreshes make them: until then they hold memory. Not a part of upkeep, which may take

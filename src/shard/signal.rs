@@ -65,7 +65,10 @@ impl Watermark {
             if self.value.get() >= at {
                 return Poll::Ready(());
             }
-            self.waiting.borrow_mut().push((at, cx.waker().clone()));
+            let mut waiting = self.waiting.borrow_mut();
+            if !waiting.iter().any(|(known, waker)| *known == at && waker.will_wake(cx.waker())) {
+                waiting.push((at, cx.waker().clone()));
+            }
             Poll::Pending
         })
         .await;

@@ -71,6 +71,10 @@ impl<I: NodeIo> Shard<I> {
             pace.yield_if_needed().await;
         }
         self.scratch.borrow_mut().push(parsed);
+        if last.is_some() && request.refresh == RefreshPolicy::WaitFor {
+            // While it becomes durable.
+            self.soon_now.raise();
+        }
         if let Some(location) = last {
             // A request that insists on a sync makes an asynchronous translog sync now.
             let by_setting = self.settings.borrow().sync_each_request;
@@ -100,9 +104,8 @@ impl<I: NodeIo> Shard<I> {
                     self.refresh(true).await?;
                     true
                 } else {
-                    // Somebody waits, so an idle shard must not skip its next refresh.
                     let began = self.io.monotonic_ns();
-                    self.visible.reached(last_seq_no.0).await;
+                    self.until_visible(last_seq_no.0).await;
                     self.timed(Stage::RefreshWait, began);
                     if let Some(reason) = self.engine.failure()
                         && self.engine.visible_seq_no() < last_seq_no
