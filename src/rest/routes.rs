@@ -254,7 +254,7 @@ fn cluster_routes() -> Vec<Route> {
 
 fn search_routes() -> Vec<Route> {
     const QUERY: &str = "q analyzer analyze_wildcard default_operator df lenient preference routing";
-    const SEARCH: &str = "ccs_minimize_roundtrips explain stored_fields docvalue_fields from scroll search_type size sort \
+    const SEARCH: &str = "ccs_minimize_roundtrips min_seq_no explain stored_fields docvalue_fields from scroll search_type size sort \
                           terminate_after stats suggest_field suggest_mode suggest_size suggest_text timeout track_scores \
                           track_total_hits allow_partial_search_results typed_keys version seq_no_primary_term request_cache \
                           batched_reduce_size max_concurrent_shard_requests pre_filter_shard_size rest_total_hits_as_int \

@@ -75,6 +75,13 @@ pub enum ShardRequest {
         /// Now, for date math.
         now_ms: i64,
     },
+    /// Answered when everything up to a sequence number is visible to searches, which is then soon.
+    Visible {
+        /// Last operation to be seen.
+        seq_no: SeqNo,
+        /// Milliseconds since 1970 after which waiting is given up.
+        until_ms: i64,
+    },
     /// Makes everything written so far visible.
     Refresh,
     /// Commits: segments durable, translog trimmed.

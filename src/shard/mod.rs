@@ -286,6 +286,9 @@ impl<I: NodeIo> Shard<I> {
                 }
                 Ok(ShardResponse::Done)
             }
+            ShardRequest::Visible { seq_no, until_ms } => {
+                self.visible_by(seq_no, until_ms).await.map(|()| ShardResponse::Done)
+            }
             ShardRequest::Stats => Ok(ShardResponse::Stats(Box::new(self.stats()))),
             ShardRequest::Segments => Ok(ShardResponse::Segments(self.segments())),
             ShardRequest::Write(request) => {

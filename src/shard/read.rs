@@ -2,8 +2,10 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
+use ringdex_engine::ids::SeqNo;
 use ringdex_engine::mapping::Mapping;
 use ringdex_engine::query::Query;
 use ringdex_engine::search::statistics::{Statistics, statistics};
@@ -189,6 +191,24 @@ impl<I: NodeIo> Shard<I> {
             self.refresh(false).await?;
         }
         Ok(())
+    }
+
+    /// Waits until everything up to `seq_no` is visible, at most until then.
+    pub(super) async fn visible_by(&self, seq_no: SeqNo, until_ms: i64) -> ApiResult<()> {
+        let began = self.io.monotonic_ns();
+        let bound = Duration::from_millis((until_ms - self.io.now_ms()).max(0) as u64);
+        futures_lite::future::or(self.until_visible(seq_no.0), self.io.sleep(bound)).await;
+        self.timed(Stage::RefreshWait, began);
+        let visible = self.engine.visible_seq_no();
+        if visible >= seq_no {
+            return Ok(());
+        }
+        if let Some(reason) = self.engine.failure() {
+            return Err(self.failed(&reason));
+        }
+        let (index, shard) = (&self.id.index, self.id.shard);
+        let reason = format!("[{index}][{shard}] shows operations up to [{visible}]; gave up waiting for [{seq_no}]");
+        Err(ApiError::new(503, "timeout_exception", reason))
     }
 
     pub(super) async fn search(&self, request: SearchShardRequest) -> ApiResult<SearchShardResponse> {

@@ -142,7 +142,7 @@ impl<I: NodeIo> Shard<I> {
         Ok(())
     }
 
-    fn failed(&self, reason: &str) -> ApiError {
+    pub(super) fn failed(&self, reason: &str) -> ApiError {
         ApiError::new(
             503,
             "shard_failed_exception",

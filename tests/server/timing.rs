@@ -119,3 +119,35 @@ fn latency_is_read_by_core_by_shard_and_since_the_last_look() {
     let node = stats["nodes"].as_object().and_then(|nodes| nodes.values().next()).expect("a node");
     assert!(node["latency"]["stages"].is_object() && node.get("indices").is_none(), "{node}");
 }
+
+#[test]
+fn a_search_sees_the_write_it_names_without_a_refresh() {
+    let server = Server::start(&fresh_directory("visible"));
+    let client = server.client();
+    let settings = json!({"settings": {"number_of_shards": 1, "number_of_replicas": 0, "refresh_interval": "-1"}});
+    assert_eq!(client.ask("PUT", "/v", Some(&settings)).0, 200);
+    let all = |path: &str| {
+        let (status, answer) = client.ask("GET", path, None);
+        (status, answer["hits"]["total"]["value"].as_u64(), answer)
+    };
+    for n in 0..20u64 {
+        let (_, written) = client.ask("POST", "/v/_doc", Some(&json!({"n": n})));
+        let seq_no = written["_seq_no"].as_u64().expect("a number");
+        assert_eq!(all(&format!("/v/_search?min_seq_no={seq_no}")).1, Some(n + 1));
+        assert_eq!(all(&format!("/v/_search?min_seq_no=0:{seq_no}")).1, Some(n + 1));
+    }
+    let (status, _, answer) = all("/v/_search?min_seq_no=1000&timeout=50ms");
+    assert!(status == 503 && answer["error"]["type"] == "timeout_exception", "{answer}");
+    assert_eq!(all("/v/_search?min_seq_no=x").0, 400);
+    assert_eq!(client.ask("PUT", "/w/_doc/1?refresh=wait_for", Some(&json!({"n": 1}))).0, 201);
+    assert_eq!(all("/v,w/_search?min_seq_no=1").0, 400);
+    // A setting of an hour does not make anyone wait so long.
+    let began = std::time::Instant::now();
+    let (status, _) = client.ask("PUT", "/v/_settings", Some(&json!({"index": {"refresh_interval": "1h"}})));
+    assert_eq!(status, 200);
+    for n in 0..50 {
+        assert_eq!(client.ask("PUT", &format!("/v/_doc/{n}?refresh=wait_for"), Some(&json!({"n": n}))).0, 201);
+        assert_eq!(all("/v/_search?size=0").1, Some(21 + n));
+    }
+    assert!(began.elapsed().as_secs() < 60);
+}

@@ -9,6 +9,7 @@ mod pit;
 mod scroll;
 mod shards;
 mod validate;
+mod visible;
 
 use ringdex_engine::query::{Query, QueryKind};
 use ringdex_engine::search::{SearchRequest, TrackTotalHits};
@@ -213,8 +214,12 @@ async fn execute(backend: &SharedBackend, request: &Request, prepared: Prepared,
         let text = cluster_setting(backend, "search.default_search_timeout")?;
         parse_time(&text, "search.default_search_timeout").ok().filter(|ms| *ms >= 0)
     };
+    let deadline_ms = body.timeout_ms.or_else(default_timeout).map(|t| backend.now_ms() + t);
+    if let Some(text) = request.param("min_seq_no") {
+        visible::until(backend, &list, text, deadline_ms).await?;
+    }
     let plan = SearchPlan {
-        deadline_ms: body.timeout_ms.or_else(default_timeout).map(|t| backend.now_ms() + t),
+        deadline_ms,
         from: body.from,
         size: body.size,
         request: body.request.clone(),
