@@ -82,6 +82,8 @@ pub struct Written {
     pub copies: u32,
     /// Copies that have it.
     pub successful: u32,
+    /// Copies on whose disks it is, if the request chose its durability.
+    pub fsynced: Option<u32>,
 }
 
 struct Placed {
@@ -118,6 +120,7 @@ pub async fn write(backend: &SharedBackend, ops: Vec<ClientOp>, options: &WriteO
                     forced_refresh: false,
                     copies: 0,
                     successful: 0,
+                    fsynced: None,
                 });
             }
         }
@@ -159,16 +162,18 @@ async fn write_shard(
         }
     }
     .await;
-    let one = |at: usize, id: String, result, forced_refresh| {
-        let written = Written { index: index.name.clone(), id, result, forced_refresh, copies, successful: 1 };
+    let one = |at: usize, id: String, result, forced_refresh, fsynced| {
+        let written = Written { index: index.name.clone(), id, result, forced_refresh, copies, successful: 1, fsynced };
         (at, written)
     };
     match answer {
         Ok(response) => {
             let forced = response.forced_refresh;
-            names.into_iter().zip(response.items).map(|((at, id), result)| one(at, id, result, forced)).collect()
+            let fsynced = options.wait_for_sync.map(|_| u32::from(response.fsynced));
+            let items = names.into_iter().zip(response.items);
+            items.map(|((at, id), result)| one(at, id, result, forced, fsynced)).collect()
         }
-        Err(error) => names.into_iter().map(|(at, id)| one(at, id, Err(error.clone()), false)).collect(),
+        Err(error) => names.into_iter().map(|(at, id)| one(at, id, Err(error.clone()), false, None)).collect(),
     }
 }
 

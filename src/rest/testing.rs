@@ -190,7 +190,14 @@ impl NaiveShard {
 }
 
 fn result(outcome: WriteOutcome, version: u64, seq_no: i64) -> WriteResult {
-    WriteResult { outcome, version: Version(version), seq_no: SeqNo(seq_no), term: PrimaryTerm(1), get: None }
+    WriteResult {
+        outcome,
+        version: Version(version),
+        seq_no: SeqNo(seq_no),
+        term: PrimaryTerm(1),
+        get: None,
+        location: None,
+    }
 }
 
 impl Backend for FakeNode {
@@ -221,7 +228,11 @@ impl Backend for FakeNode {
         let answer = match request {
             ShardRequest::Write(write) => {
                 let items = write.ops.into_iter().map(|op| naive.write(op)).collect();
-                ShardResponse::Write(WriteResponse { items, forced_refresh: write.refresh == RefreshPolicy::Immediate })
+                ShardResponse::Write(WriteResponse {
+                    items,
+                    forced_refresh: write.refresh == RefreshPolicy::Immediate,
+                    fsynced: true,
+                })
             }
             ShardRequest::Get(wanted) => ShardResponse::Get(wanted.iter().map(|w| naive.get(w)).collect()),
             ShardRequest::Search(search) => {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use ringdex_engine::ids::{PrimaryTerm, SeqNo, Version};
 use ringdex_engine::search::{FetchRequest, FetchedHit, QueryResult, SearchRequest, SourceFilter, TopHit};
+use ringdex_engine::translog::Location;
 use serde::{Deserialize, Serialize};
 
 use crate::error::ApiError;
@@ -247,6 +248,8 @@ pub struct WriteResponse {
     pub items: Vec<Result<WriteResult, ApiError>>,
     /// The request made the shard refresh.
     pub forced_refresh: bool,
+    /// Everything the request changed is durable here.
+    pub fsynced: bool,
 }
 
 /// What an operation did.
@@ -277,6 +280,8 @@ pub struct WriteResult {
     pub term: PrimaryTerm,
     /// The new source, if an update asked for it.
     pub get: Option<GetResult>,
+    /// Its place in the translog; none if nothing was changed.
+    pub location: Option<Location>,
 }
 
 /// One get.

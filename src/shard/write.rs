@@ -116,7 +116,8 @@ impl<I: NodeIo> Shard<I> {
                 }
             }
         };
-        Ok(WriteResponse { items, forced_refresh })
+        let fsynced = last.is_none_or(|location| self.engine.translog().is_synced(location));
+        Ok(WriteResponse { items, forced_refresh, fsynced })
     }
 
     /// Waits, if `patient`, until the node has memory for what an operation adds to the buffer.
@@ -314,6 +315,7 @@ impl<I: NodeIo> Shard<I> {
                 seq_no: current.seq_no,
                 term: current.term,
                 get: None,
+                location: None,
             };
             result.get = self.updated_source(update, &result, current.routing.clone(), &current.source)?;
             return Ok((result, None));
@@ -385,7 +387,14 @@ fn condition_of(version: VersionMatch) -> Condition {
 
 fn result_of(outcome: WriteOutcome, applied: &Applied) -> WriteResult {
     let version: Version = applied.version;
-    WriteResult { outcome, version, seq_no: applied.seq_no, term: applied.term, get: None }
+    WriteResult {
+        outcome,
+        version,
+        seq_no: applied.seq_no,
+        term: applied.term,
+        get: None,
+        location: Some(applied.location),
+    }
 }
 
 /// Merges a partial document into a document, objects member by member, anything else as a whole; whether anything changed.

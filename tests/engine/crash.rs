@@ -1,6 +1,6 @@
 //! Power loss before and after every step of the disk, with torn and reordered unsynced writes.
 
-use ringdex::shard::message::ShardRequest;
+use ringdex::shard::message::{RefreshPolicy, ShardRequest, ShardResponse, WriteRequest};
 use ringdex_engine::store::sim::Stop;
 use serde_json::json;
 
@@ -96,6 +96,35 @@ fn asynchronous_durability_loses_only_a_suffix() {
         assert!(there[survivors..].iter().all(|t| !t), "seed {seed}: a hole among the survivors: {there:?}");
         for (n, at) in written_ms.iter().enumerate().skip(survivors) {
             assert!(crash_ms - at <= 5_100, "seed {seed}: write {n}, {} ms old, is lost", crash_ms - at);
+        }
+    }
+}
+
+#[test]
+fn each_request_keeps_the_durability_it_asked_for() {
+    for seed in 0..120u64 {
+        let by_default = if seed % 2 == 0 { "async" } else { "request" };
+        let mut harness = Harness::new(seed, json!({"index.translog.durability": by_default}));
+        harness.open().expect("an empty disk opens");
+        let mut dice = Dice(seed);
+        let mut promised = Vec::new();
+        for n in 0..30u64 {
+            let level = [None, Some(true), Some(false)][dice.roll(3) as usize];
+            let op = crate::harness::put(&format!("d{n}"), json!({"n": n}));
+            let request = WriteRequest { ops: vec![op], refresh: RefreshPolicy::None, wait_for_sync: level };
+            let Ok(ShardResponse::Write(answer)) = harness.ask(ShardRequest::Write(request)) else { panic!("written") };
+            let kept = level.unwrap_or(seed % 2 == 1);
+            assert!(answer.fsynced || !kept, "seed {seed}: acknowledged without the sync it asked for");
+            promised.push(answer.fsynced);
+            if dice.roll(4) == 0 {
+                harness.pause(dice.roll(3000));
+            }
+        }
+        harness.crash();
+        harness.open().expect("opens");
+        for (n, promised) in promised.iter().enumerate() {
+            let found = harness.get(&format!("d{n}"), true).found;
+            assert!(found || !promised, "seed {seed}: write {n} was said to be on the disk and is lost");
         }
     }
 }

@@ -141,13 +141,19 @@ fn a_search_sees_the_write_it_names_without_a_refresh() {
     assert_eq!(all("/v/_search?min_seq_no=x").0, 400);
     assert_eq!(client.ask("PUT", "/w/_doc/1?refresh=wait_for", Some(&json!({"n": 1}))).0, 201);
     assert_eq!(all("/v,w/_search?min_seq_no=1").0, 400);
+    let (_, kept) = client.ask("PUT", "/v/_doc/k?durability=request", Some(&json!({"n": 0})));
+    assert_eq!(kept["durability"]["fsynced_copies"], 1, "{kept}");
+    assert!(kept["durability"]["log_position"].as_str().is_some_and(|p| p.contains(':')), "{kept}");
+    let (_, plain) = client.ask("PUT", "/v/_doc/k", Some(&json!({"n": 0})));
+    assert!(plain.get("durability").is_none(), "{plain}");
+    assert_eq!(client.ask("PUT", "/v/_doc/k?durability=some", Some(&json!({"n": 0}))).0, 400);
     // A setting of an hour does not make anyone wait so long.
     let began = std::time::Instant::now();
     let (status, _) = client.ask("PUT", "/v/_settings", Some(&json!({"index": {"refresh_interval": "1h"}})));
     assert_eq!(status, 200);
     for n in 0..50 {
         assert_eq!(client.ask("PUT", &format!("/v/_doc/{n}?refresh=wait_for"), Some(&json!({"n": n}))).0, 201);
-        assert_eq!(all("/v/_search?size=0").1, Some(21 + n));
+        assert_eq!(all("/v/_search?size=0").1, Some(22 + n));
     }
     assert!(began.elapsed().as_secs() < 60);
 }

@@ -363,6 +363,12 @@ impl<D: Directory> Translog<D> {
         )
     }
 
+    /// Whether `location` is durable.
+    #[must_use]
+    pub fn is_synced(&self, location: Location) -> bool {
+        self.shared.state.borrow().synced.ordinal >= location.ordinal
+    }
+
     /// Waits until there is something to sync; the shard's sync task loops over this and [`sync`](Translog::sync).
     pub fn wait_appended(&self) -> impl Future<Output = Result<()>> + 'static + use<D> {
         self.wait(

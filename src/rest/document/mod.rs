@@ -176,6 +176,10 @@ pub fn write_members(object: &mut ObjectOut<'_>, written: &Written, typed: Optio
     object.field("_shards", &serde_json::json!({ "total": total, "successful": successful, "failed": 0 }));
     object.field("_seq_no", &result.seq_no);
     object.field("_primary_term", &result.term);
+    if let (Some(copies), Some(location)) = (written.fsynced, result.location) {
+        let position = format!("{}:{}", location.generation, location.ordinal);
+        object.field("durability", &serde_json::json!({ "fsynced_copies": copies, "log_position": position }));
+    }
 }
 
 /// An error as a member of a list of results.

@@ -170,10 +170,11 @@ pub fn write_options(request: &Request) -> ApiResult<WriteOptions> {
     let wait_for_sync = match request.param("durability") {
         None => None,
         Some("request") => Some(true),
-        Some("async") => Some(false),
+        // In the memory of every copy in sync, of which there is one.
+        Some("async" | "replicated" | "none") => Some(false),
         Some(other) => {
             return Err(ApiError::illegal_argument(format!(
-                "Unknown value for durability: [{other}], must be one of [request, async]"
+                "Unknown value for durability: [{other}], must be one of [request, async, replicated, none]"
             )));
         }
     };
