@@ -15,7 +15,6 @@
 mod brute;
 mod compare;
 mod corpus;
-mod counted;
 mod job;
 mod ours;
 mod plot;

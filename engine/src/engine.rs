@@ -137,6 +137,23 @@ pub(crate) fn add(cell: &Cell<u64>, n: u64) {
     cell.set(cell.get() + n);
 }
 
+/// Bytes of all segments of a shard, by what they hold.
+#[derive(Clone, Debug, Default)]
+pub struct Storage {
+    /// All of them.
+    pub segment_bytes: u64,
+    /// The documents in them as clients sent them.
+    pub source_bytes: u64,
+    /// Documents, deleted ones included.
+    pub documents: u64,
+    /// Deleted ones.
+    pub deleted: u64,
+    /// What belongs to no field: sources, ids, versions.
+    pub documents_parts: BTreeMap<&'static str, u64>,
+    /// What belongs to each field.
+    pub fields: BTreeMap<String, BTreeMap<&'static str, u64>>,
+}
+
 /// An index operation, before it is planned.
 #[derive(Clone, Copy, Debug)]
 pub struct IndexOperation<'a> {
@@ -404,6 +421,28 @@ impl<D: Directory> Engine<D> {
     /// Changes the codec of segments written from now on.
     pub fn set_codec(&self, codec: Codec) {
         self.config.borrow_mut().codec = codec;
+    }
+
+    /// What the bytes of the shard's segments are, added up.
+    #[must_use]
+    pub fn storage(&self) -> Storage {
+        let state = self.state.borrow();
+        let mut storage = Storage::default();
+        for segment in &state.segments {
+            let reader = &segment.reader;
+            storage.segment_bytes += reader.size_bytes();
+            storage.source_bytes += reader.source_bytes();
+            storage.documents += u64::from(reader.doc_count());
+            storage.deleted += segment.live.as_ref().map_or(0, |live| u64::from(live.deleted_count()));
+            for (field, part, bytes) in reader.storage() {
+                let parts = match field {
+                    None => &mut storage.documents_parts,
+                    Some(field) => storage.fields.entry(field.to_owned()).or_default(),
+                };
+                *parts.entry(part).or_default() += bytes;
+            }
+        }
+        storage
     }
 
     /// The segments, newest last: (id, documents, deleted, bytes, committed, in a file).

@@ -22,6 +22,7 @@ pub mod root;
 pub mod router;
 pub mod routes;
 pub mod search;
+pub mod storage;
 pub mod table;
 #[cfg(test)]
 mod testing;

@@ -2,7 +2,7 @@
 
 use super::request::Method::{Delete, Get, Post, Put};
 use super::router::Route;
-use super::{bulk, by_query, cat, cluster, document, field_caps, indices, latency, nodes, root, search};
+use super::{bulk, by_query, cat, cluster, document, field_caps, indices, latency, nodes, root, search, storage};
 
 /// Parameters of APIs that take index expressions.
 const INDICES: &str = "ignore_unavailable allow_no_indices expand_wildcards ignore_throttled";
@@ -243,6 +243,8 @@ fn cluster_routes() -> Vec<Route> {
         route!([Get] "/_tasks/{task_id}", nodes::task, ["wait_for_completion timeout"], body = false),
         route!([Post] "/_tasks/_cancel", nodes::cancel_tasks, ["nodes actions parent_task_id wait_for_completion"]),
         route!([Post] "/_tasks/{task_id}/_cancel", nodes::cancel_tasks, ["nodes actions parent_task_id wait_for_completion"]),
+        route!([Get] "/_storage", storage::storage, [INDICES], body = false),
+        route!([Get] "/{index}/_storage", storage::storage, [INDICES], body = false),
         route!([Get] "/_latency", latency::node, ["interval hdr"], body = false),
         route!([Post] "/_latency/_reset", latency::reset, [], body = false),
         route!([Get] "/_latency/{index}", latency::indices, [INDICES, "interval hdr"], body = false),

@@ -31,7 +31,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use futures_lite::FutureExt;
 use glommio::{Latency, LocalExecutorBuilder, Placement, PoolPlacement, Shares, TaskQueueHandle};
 use ringdex_engine::pace::Pace;
+use ringdex_engine::store::Directory;
 use ringdex_engine::store::dma::{self, DmaDirectory};
+use ringdex_engine::store::ledger::{Ledger, Ledgered, Purpose};
 
 use crate::backend::LocalFuture;
 use crate::error::{ApiError, ApiResult};
@@ -282,12 +284,12 @@ impl GlommioIo {
 }
 
 impl NodeIo for GlommioIo {
-    type Directory = DmaDirectory;
+    type Directory = Ledgered<DmaDirectory>;
     type Pace = GlommioPace;
 
-    fn directory(&self, path: &Path) -> LocalFuture<'static, ApiResult<DmaDirectory>> {
+    fn directory(&self, path: &Path) -> LocalFuture<'static, ApiResult<Self::Directory>> {
         let path = path.to_owned();
-        Box::pin(async move { open_directory(path).await })
+        Box::pin(async move { open_directory(path, Arc::default(), Purpose::Segments).await })
     }
 
     fn remove_directory(&self, path: &Path) -> LocalFuture<'static, ApiResult<()>> {
@@ -338,10 +340,11 @@ impl NodeIo for GlommioIo {
 
     fn maintain<T: Send + 'static>(
         &self,
-        directory: &DmaDirectory,
-        job: impl FnOnce(DmaDirectory) -> LocalFuture<'static, T> + Send + 'static,
+        directory: &Self::Directory,
+        job: impl FnOnce(Self::Directory) -> LocalFuture<'static, T> + Send + 'static,
     ) -> LocalFuture<'static, ApiResult<T>> {
-        let path = directory.path().to_owned();
+        let path = directory.inner().path().to_owned();
+        let ledger = directory.ledger().cloned().unwrap_or_default();
         let Some((desk, mailbox)) = self.0.maintenance.clone() else {
             let directory = directory.clone();
             return Box::pin(async move { Ok(job(directory).await) });
@@ -349,7 +352,7 @@ impl NodeIo for GlommioIo {
         Box::pin(async move {
             let call = desk.call(&mailbox, Lane::Background, move |_| {
                 Box::pin(async move {
-                    let directory = open_directory(path).await?;
+                    let directory = open_directory(path, ledger, Purpose::Merges).await?;
                     ApiResult::Ok(job(directory).await)
                 })
             });
@@ -358,8 +361,13 @@ impl NodeIo for GlommioIo {
     }
 }
 
-async fn open_directory(path: PathBuf) -> ApiResult<DmaDirectory> {
-    DmaDirectory::open(path).await.map_err(ApiError::from)
+async fn open_directory(
+    path: PathBuf,
+    ledger: Arc<Ledger>,
+    segments_for: Purpose,
+) -> ApiResult<Ledgered<DmaDirectory>> {
+    let directory = DmaDirectory::open(path).await?;
+    Ok(Ledgered::new(directory, ledger, segments_for))
 }
 
 /// Runs `work` in the executor's blocking pool. A panic there would hang the caller for ever, so it becomes an error.
@@ -510,7 +518,7 @@ mod tests {
         let path = dir.path().to_owned();
         let (tx, rx) = mpsc::channel();
         let executor = executor("guard", serving(), dir.path(), move || async move {
-            let directory = DmaDirectory::open(path).await.map_err(|e| e.to_string())?;
+            let directory = open_directory(path, Arc::default(), Purpose::Segments).await.map_err(|e| e.to_string())?;
             let file = directory.create("appended", 0).await.map_err(|e| e.to_string())?;
             let cpu = || rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
             let (start, begun) = (cpu(), Instant::now());
@@ -578,7 +586,7 @@ mod tests {
                 .maintain(&directory, |d| {
                     Box::pin(async move {
                         let nice = rustix::process::getpriority_process(None).unwrap();
-                        (std::thread::current().id(), nice, d.path().to_owned())
+                        (std::thread::current().id(), nice, d.inner().path().to_owned())
                     })
                 })
                 .await

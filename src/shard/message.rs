@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use ringdex_engine::engine::Storage;
 use ringdex_engine::ids::{PrimaryTerm, SeqNo, Version};
 use ringdex_engine::search::{FetchRequest, FetchedHit, QueryResult, SearchRequest, SourceFilter, TopHit};
+use ringdex_engine::store::ledger::{Flow, Purpose};
 use ringdex_engine::translog::Location;
 use serde::{Deserialize, Serialize};
 
@@ -110,6 +112,8 @@ pub enum ShardRequest {
         /// Answers to searches.
         request: bool,
     },
+    /// What its bytes are, and what was written for them.
+    Storage,
     /// Counters and sizes.
     Stats,
     /// The list of segments.
@@ -148,10 +152,29 @@ pub enum ShardResponse {
         /// Histograms of the stages that happen in a shard.
         snapshot: Snapshot,
     },
+    /// See [`ShardStorage`].
+    Storage(Box<ShardStorage>),
     /// Counters.
     Stats(Box<ShardStats>),
     /// Segments.
     Segments(Vec<SegmentStats>),
+}
+
+/// What a shard keeps on disk, and what it did for that since it was opened.
+#[derive(Clone, Debug, Default)]
+pub struct ShardStorage {
+    /// Its segments.
+    pub segments: Storage,
+    /// Its translog files.
+    pub translog_bytes: u64,
+    /// Operations acknowledged.
+    pub operations: u64,
+    /// Bytes of documents in them, as clients sent them.
+    pub source_bytes: u64,
+    /// Reads, writes and syncs, if an account is kept.
+    pub flows: Vec<(Purpose, Flow)>,
+    /// Times the directory was made durable.
+    pub directory_syncs: u64,
 }
 
 /// When written documents must be visible before the answer.

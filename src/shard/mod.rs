@@ -34,6 +34,8 @@ use ringdex_engine::op::OperationKind;
 use ringdex_engine::pace::Pace;
 use ringdex_engine::search::FilterCache;
 use ringdex_engine::seed::HashSeed;
+use ringdex_engine::store::Directory;
+use ringdex_engine::store::ledger::Purpose;
 use ringdex_net::cluster::state::IndexMetadata;
 
 use crate::backend::{CompiledIndex, LocalFuture};
@@ -43,7 +45,7 @@ use crate::memory::{NodeMemory, ShardBuffer};
 use crate::stats::interval::Marks;
 use crate::stats::{self, Stage, StageSet, timeline};
 use backoff::Backoff;
-use message::{SegmentStats, ShardId, ShardRequest, ShardResponse, ShardStats};
+use message::{SegmentStats, ShardId, ShardRequest, ShardResponse, ShardStats, ShardStorage};
 use request_cache::RequestCache;
 use settings::ShardSettings;
 use signal::{Signal, Watermark};
@@ -140,6 +142,7 @@ pub struct Shard<I: NodeIo> {
 struct Counters {
     index: Cell<u64>,
     index_ns: Cell<u64>,
+    source_bytes: Cell<u64>,
     index_failed: Cell<u64>,
     delete: Cell<u64>,
     delete_ns: Cell<u64>,
@@ -289,6 +292,7 @@ impl<I: NodeIo> Shard<I> {
             ShardRequest::Visible { seq_no, until_ms } => {
                 self.visible_by(seq_no, until_ms).await.map(|()| ShardResponse::Done)
             }
+            ShardRequest::Storage => Ok(ShardResponse::Storage(Box::new(self.storage()))),
             ShardRequest::Stats => Ok(ShardResponse::Stats(Box::new(self.stats()))),
             ShardRequest::Segments => Ok(ShardResponse::Segments(self.segments())),
             ShardRequest::Write(request) => {
@@ -761,6 +765,18 @@ impl<I: NodeIo> Shard<I> {
             commit_generation: self.engine.commit_generation().0,
             commit_id: format!("{}-{}", self.id.uuid, self.engine.commit_generation()),
             core: self.core,
+        }
+    }
+
+    fn storage(&self) -> ShardStorage {
+        let ledger = self.engine.directory().ledger();
+        ShardStorage {
+            segments: self.engine.storage(),
+            translog_bytes: self.engine.translog().stats().size_in_bytes,
+            operations: self.counters.index.get() + self.counters.delete.get(),
+            source_bytes: self.counters.source_bytes.get(),
+            flows: ledger.map_or_else(Vec::new, |l| Purpose::ALL.iter().map(|&p| (p, l.flow(p))).collect()),
+            directory_syncs: ledger.map_or(0, |l| l.directory_syncs()),
         }
     }
 

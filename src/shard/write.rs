@@ -204,6 +204,7 @@ impl<I: NodeIo> Shard<I> {
         let applied = self.engine.index(&compiled.mapping, parsed, &operation, self.term).map_err(|e| self.here(e))?;
         self.timed(Stage::Buffer, parsed_at);
         add(&self.counters.index, 1);
+        add(&self.counters.source_bytes, source.len() as u64);
         let outcome = if applied.existed { WriteOutcome::Updated } else { WriteOutcome::Created };
         Ok((result_of(outcome, &applied), Some(applied.location)))
     }

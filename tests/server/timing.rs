@@ -157,3 +157,37 @@ fn a_search_sees_the_write_it_names_without_a_refresh() {
     }
     assert!(began.elapsed().as_secs() < 60);
 }
+
+#[test]
+fn storage_adds_up_and_agrees_with_the_kernel() {
+    let server = Server::start_with(&fresh_directory("storage"), &[("RINGDEX_CORES", "2")]);
+    let client = server.client();
+    fill(&client);
+    assert_eq!(client.ask("POST", "/t/_flush", None).0, 200);
+    let (status, answer) = client.ask("GET", "/t/_storage", None);
+    assert_eq!(status, 200, "{answer}");
+    let t = &answer["indices"]["t"];
+    let number = |of: &Value| of.as_u64().unwrap_or_else(|| panic!("a number in {answer}"));
+    assert_eq!(number(&t["documents"]), DOCS as u64);
+    let fields = t["fields"].as_object().expect("fields");
+    assert!(["n", "text"].iter().all(|f| fields.contains_key(*f)), "{t}");
+    assert!(number(&t["fields"]["text"]["postings_in_bytes"]) > 0 && number(&t["fields"]["n"]["columns_in_bytes"]) > 0);
+    let of_fields: u64 = fields.values().map(|f| number(&f["total_in_bytes"])).sum();
+    assert_eq!(of_fields + number(&t["of_all_documents"]["total_in_bytes"]), number(&t["segments_in_bytes"]));
+    assert_eq!(t["structures"]["total_in_bytes"], t["segments_in_bytes"]);
+    let shards = t["shards"].as_object().expect("shards");
+    assert_eq!(shards.values().map(|s| number(&s["store_in_bytes"])).sum::<u64>(), number(&t["store_in_bytes"]));
+    assert!(number(&t["syncs"]["files"]) > 0 && t["syncs"]["per_operation"].as_f64() < Some(1.0), "{t}");
+    assert!(t["amplification"]["write"].as_f64() > Some(0.1), "{t}");
+    // What the node's own state and the guards of its data path take is not an index's.
+    let (ours, kernels) =
+        (number(&t["io"]["total"]["written_in_bytes"]), number(&answer["process"]["written_in_bytes"]));
+    assert!(ours <= kernels, "{ours} of {kernels}");
+    for n in 0..200 {
+        assert_eq!(client.ask("PUT", &format!("/t/_doc/k{n}"), Some(&json!({"text": "x".repeat(10_000)}))).0, 201);
+    }
+    let (_, after) = client.ask("GET", "/t/_storage", None);
+    let ours = number(&after["indices"]["t"]["io"]["total"]["written_in_bytes"]) - ours;
+    let kernels = number(&after["process"]["written_in_bytes"]) - kernels;
+    assert!(ours > 2_000_000 && ours.abs_diff(kernels) * 50 <= kernels, "ledger {ours}, kernel {kernels}");
+}

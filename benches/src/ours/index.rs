@@ -10,13 +10,13 @@ use ringdex_engine::ids::PrimaryTerm;
 use ringdex_engine::mapping::Mapping;
 use ringdex_engine::merge::policy::{MergeCandidate, TieredMergePolicy};
 use ringdex_engine::pace::Unpaced;
+use ringdex_engine::store::ledger::{Ledger, Purpose};
 use ringdex_engine::write::plan::Condition;
-use serde_json::{Map, json};
+use serde_json::{Map, Value, json};
 
 use super::merging::Merges;
 use super::{ENGINE, Failure, Outcome, ShardEngine, mapping, now_ms, on_executor, open};
 use crate::corpus::Lines;
-use crate::counted::Written;
 use crate::job::{IndexOptions, MergeOptions};
 use crate::process::{self, Watch};
 use crate::report::{self, Indexed, Merged};
@@ -26,7 +26,7 @@ pub struct Shard {
     pub engine: ShardEngine,
     mapping: Mapping,
     merges: Merges,
-    written: Arc<Written>,
+    written: Arc<Ledger>,
     options: IndexOptions,
     parsed: ParsedDocument,
     docs: u64,
@@ -43,7 +43,7 @@ impl Shard {
         if dir.exists() {
             std::fs::remove_dir_all(dir)?;
         }
-        let written = Arc::<Written>::default();
+        let written = Arc::<Ledger>::default();
         Ok(Shard {
             engine: open(dir, &written).await?,
             mapping: mapping()?,
@@ -146,7 +146,7 @@ pub fn index(corpus: &Path, dir: &Path, options: &IndexOptions) -> Outcome {
         more.insert("peak_anonymous_mb".to_owned(), json!(shard.anonymous_mb));
         more.insert("preemptions".to_owned(), json!(process::preemptions() - preemptions));
         more.extend(shard.merges.figures());
-        more.extend(shard.written.figures(index_bytes));
+        more.extend(figures(&shard.written, index_bytes));
         let segments = shard.engine.segment_sizes().len();
         let (docs, refreshes) = (shard.docs, shard.refreshes);
         Indexed { docs, input_bytes: lines.bytes, index_bytes, refreshes, segments, wall_s, cpu_s, more }
@@ -183,4 +183,20 @@ pub fn merge(corpus: &Path, dir: &Path, options: &MergeOptions) -> Outcome {
             .print(ENGINE, options);
         Ok(())
     })?
+}
+
+/// What was written, beside an index of this size.
+fn figures(written: &Ledger, index_bytes: u64) -> Map<String, Value> {
+    let bytes = |purpose| written.flow(purpose).written_bytes;
+    let (segments, merges) = (bytes(Purpose::Segments), bytes(Purpose::Merges));
+    let (translog, other) = (bytes(Purpose::Translog), bytes(Purpose::Other));
+    let times = |bytes: u64| bytes as f64 / index_bytes.max(1) as f64;
+    let mb = |bytes: u64| bytes as f64 / 1e6;
+    let figures = json!({
+        "segments_mb": mb(segments), "merges_mb": mb(merges), "translog_mb": mb(translog), "other_mb": mb(other),
+        "write_amplification": times(segments + merges + translog + other),
+        "write_amplification_index": times(segments + merges + other),
+    });
+    let Value::Object(figures) = figures else { unreachable!("an object was made") };
+    figures
 }

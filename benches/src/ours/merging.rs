@@ -11,10 +11,10 @@ use ringdex_engine::merge::policy::{MergeCandidate, TieredMergePolicy};
 use ringdex_engine::merging::MergeJob;
 use ringdex_engine::segment::live_docs::LiveDocs;
 use ringdex_engine::store::Directory;
+use ringdex_engine::store::ledger::{Ledger, Purpose};
 use serde_json::{Map, Value, json};
 
 use super::{Outcome, ShardEngine, directory, on_executor};
-use crate::counted::Written;
 
 /// A merge that has begun.
 struct Running {
@@ -39,14 +39,14 @@ pub struct Merges {
 
 impl Merges {
     /// Starts the thread. It inherits the core of its maker.
-    pub fn start(path: &Path, written: &Arc<Written>, wanted: bool) -> Merges {
+    pub fn start(path: &Path, written: &Arc<Ledger>, wanted: bool) -> Merges {
         let (jobs, waiting) = channel::<MergeJob>();
         let (done, results) = channel();
         let (path, written) = (path.to_owned(), written.clone());
         std::thread::spawn(move || {
             for job in waiting {
                 let merged = on_executor(async {
-                    let directory = directory(&path, &written, true).await?;
+                    let directory = directory(&path, &written, Purpose::Merges).await?;
                     Ok::<Merged, Box<dyn std::error::Error>>(job.run(&directory).await?)
                 });
                 let merged = merged.and_then(|m| m).map_err(|e| e.to_string());

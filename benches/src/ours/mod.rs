@@ -16,13 +16,13 @@ use ringdex_engine::engine::{Engine, EngineConfig};
 use ringdex_engine::mapping::Mapping;
 use ringdex_engine::seed::HashSeed;
 use ringdex_engine::store::dma::{DmaDirectory, iopoll_guard};
+use ringdex_engine::store::ledger::{Ledger, Ledgered, Purpose};
 
-use crate::counted::{Counted, Written};
 use crate::job;
 
 type Failure = Box<dyn Error>;
 type Outcome = Result<(), Failure>;
-type ShardEngine = Engine<Counted<DmaDirectory>>;
+type ShardEngine = Engine<Ledgered<DmaDirectory>>;
 
 const ENGINE: &str = "ringdex";
 
@@ -51,20 +51,24 @@ pub fn mapping() -> Result<Mapping, Failure> {
 }
 
 /// Opens a shard's directory, counting what is written to it.
-async fn directory(path: &Path, written: &Arc<Written>, merges: bool) -> Result<Counted<DmaDirectory>, Failure> {
+async fn directory(
+    path: &Path,
+    written: &Arc<Ledger>,
+    segments_for: Purpose,
+) -> Result<Ledgered<DmaDirectory>, Failure> {
     iopoll_guard(path).await?;
-    Ok(Counted { inner: DmaDirectory::open(path).await?, written: written.clone(), merges })
+    Ok(Ledgered::new(DmaDirectory::open(path).await?, written.clone(), segments_for))
 }
 
 /// Opens what `dir` has, or an empty shard.
-pub async fn open(dir: &Path, written: &Arc<Written>) -> Result<ShardEngine, Failure> {
+pub async fn open(dir: &Path, written: &Arc<Ledger>) -> Result<ShardEngine, Failure> {
     let config = EngineConfig {
         shard_uuid: [7; 16],
         codec: Default::default(),
         translog_generation_bytes: 64 << 20,
         hash_seed: HashSeed::new(1),
     };
-    Ok(Engine::open(directory(dir, written, false).await?, config).await?)
+    Ok(Engine::open(directory(dir, written, Purpose::Segments).await?, config).await?)
 }
 
 fn now_ms() -> i64 {

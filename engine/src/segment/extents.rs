@@ -109,6 +109,11 @@ impl Stream {
         Some(Stream { section: section.clone(), extents })
     }
 
+    /// Bytes of it.
+    pub fn len(&self) -> u64 {
+        self.extents.iter().map(|e| e.2).sum()
+    }
+
     /// From a logical address to the end of its extent; empty if there is nothing.
     #[inline]
     pub fn at(&self, address: u64) -> &[u8] {

@@ -175,6 +175,11 @@ impl InvertedIndex {
         &self.dictionary
     }
 
+    /// Bytes of postings and of positions; what else the section has is dictionary.
+    pub(crate) fn list_bytes(&self) -> (u64, u64) {
+        (self.postings.len(), self.positions.len())
+    }
+
     /// Terms in the dictionary.
     #[must_use]
     pub fn term_count(&self) -> u64 {

@@ -129,6 +129,37 @@ impl SegmentReader {
         all.map(|s| (s.kind.name(), s.len)).collect()
     }
 
+    /// Bytes of the file by field (none: of all documents) and by what they hold. They add up to the file's size.
+    #[must_use]
+    pub fn storage(&self) -> Vec<(Option<&str>, &'static str, u64)> {
+        let contents = &self.file.contents;
+        let mut parts: Vec<(Option<&str>, &'static str, u64)> =
+            contents.sections.iter().map(|s| (None, s.kind.name(), s.len)).collect();
+        for (entry, field) in contents.fields.iter().zip(&self.fields) {
+            let name = Some(entry.spec.name.as_str());
+            for section in &entry.sections {
+                if section.kind != SectionKind::Inverted {
+                    parts.push((name, section.kind.name(), section.len));
+                    continue;
+                }
+                let (postings, positions) = field.terms.as_ref().map_or((0, 0), InvertedIndex::list_bytes);
+                parts.push((name, "dictionaries", section.len.saturating_sub(postings + positions)));
+                parts.push((name, "postings", postings));
+                parts.push((name, "positions", positions));
+            }
+        }
+        let sections: u64 = parts.iter().map(|(_, _, bytes)| bytes).sum();
+        parts.push((None, "frames and checksums", self.size_bytes().saturating_sub(sections)));
+        parts.retain(|(_, _, bytes)| *bytes > 0);
+        parts
+    }
+
+    /// Bytes of all documents as clients sent them, deleted ones included.
+    #[must_use]
+    pub fn source_bytes(&self) -> u64 {
+        self.sources.raw_len()
+    }
+
     /// How stored rows are compressed.
     #[must_use]
     pub fn codec(&self) -> Codec {

@@ -17,6 +17,7 @@ pub mod bitpack;
 mod conformance;
 #[cfg(feature = "glommio")]
 pub mod dma;
+pub mod ledger;
 pub mod sim;
 
 /// Offsets and lengths of [`File::write_at`] are multiples of this (direct I/O).
@@ -77,6 +78,11 @@ pub trait Directory: Clone + 'static {
 
     /// Makes all creations, renames and removals so far durable.
     fn sync(&self) -> impl Future<Output = Result<()>>;
+
+    /// The account of what is read and written here, if one is kept.
+    fn ledger(&self) -> Option<&Arc<ledger::Ledger>> {
+        None
+    }
 }
 
 /// An open file. All offsets in bytes.
