@@ -1,10 +1,13 @@
 //! Automata over the bytes of terms: wildcards and edit distance. They work on characters and take UTF-8 byte by byte.
 //!
-//! Both are simulated: a state is the set of pattern positions (wildcard) or two rows of the distance table (fuzzy), so no
-//! pattern can blow them up. A dictionary is walked with what `determinized` keeps of them.
+//! Both are simulated: a state is the set of pattern positions (wildcard), or sets of positions in the word by edits, or two
+//! rows of the distance table where the word is long (fuzzy), so no pattern can blow them up. A dictionary is walked with
+//! what `determinized` keeps of them.
 
 use fst::Automaton;
 use smallvec::SmallVec;
+
+use crate::search::determinized::{ByteAutomaton, ByteClasses};
 
 /// Bytes of a character seen so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -181,6 +184,26 @@ impl Automaton for Wildcard {
     }
 }
 
+impl ByteAutomaton for Wildcard {
+    fn classes(&self) -> ByteClasses {
+        ByteClasses::telling_apart(self.chars())
+    }
+
+    fn ending(&self) -> Option<u8> {
+        match *self.pieces.last()? {
+            Piece::Char(c) if self.case_insensitive && c.is_ascii_alphabetic() => None,
+            Piece::Char(c) => c.encode_utf8(&mut [0; 4]).bytes().last(),
+            Piece::AnyChar | Piece::AnyString => None,
+        }
+    }
+
+    fn is_open(&self, state: &WildcardState) -> bool {
+        // Who stands there can always stay.
+        let stars = self.pieces.iter().enumerate().filter(|(_, piece)| **piece == Piece::AnyString);
+        stars.into_iter().any(|(at, _)| state.set.get(at / 64).is_some_and(|word| word >> (at % 64) & 1 == 1))
+    }
+}
+
 /// Terms at most `max_edits` insertions, deletions, substitutions (and swaps of neighbours) away from a word.
 #[derive(Clone, Debug)]
 pub struct Fuzzy {
@@ -197,11 +220,6 @@ impl Fuzzy {
         Fuzzy { word: word.chars().collect(), prefix: prefix as usize, max_edits, transpositions }
     }
 
-    /// The characters that are told apart from others.
-    pub(crate) fn chars(&self) -> impl Iterator<Item = char> + '_ {
-        self.word.iter().copied()
-    }
-
     /// Edits between the word and `term`; none if more than the maximum.
     #[must_use]
     pub fn distance(&self, term: &[u8]) -> Option<u8> {
@@ -209,72 +227,177 @@ impl Fuzzy {
         for &b in term {
             state = self.accept(&state, b);
         }
-        self.is_match(&state).then(|| state.row[self.word.len()])
+        if !self.is_match(&state) {
+            return None;
+        }
+        match &state.at {
+            Position::Sets(sets) => sets.reached.iter().zip(0..).find(|(set, _)| *set >> self.word.len() & 1 == 1).map(|f| f.1),
+            Position::Rows(rows) => rows.row.last().copied(),
+        }
+    }
+
+    fn is_short(&self) -> bool {
+        self.word.len() < 64 && self.max_edits as usize <= SETS_EDITS
+    }
+
+    /// Positions from which edits are allowed.
+    fn editable(&self) -> u64 {
+        u64::MAX.checked_shl(u32::try_from(self.prefix).unwrap_or(u32::MAX)).unwrap_or(0)
     }
 }
 
-/// The distances of the characters so far to every prefix of the word, and the row before for swaps. Equal where all that
-/// follows is equal, so that a word has few states.
+/// Edits that are counted with sets of positions.
+const SETS_EDITS: usize = 2;
+
+/// What the characters so far can have led to. Equal where all that follows is equal, so that a word has few states.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct FuzzyState {
+    at: Position,
+    partial: Partial,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Position {
+    Sets(Sets),
+    Rows(Box<Rows>),
+}
+
+/// For a word of less than 64 characters: bit `i` stands for its first `i` characters.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Sets {
+    /// What is reached with no edit, with at most one, with at most two.
+    reached: [u64; SETS_EDITS + 1],
+    /// Where the last character was the one after the next of the word: the next one may follow now, and the swap made an edit
+    /// of those before. With one edit, with two.
+    swapped: [u64; SETS_EDITS],
+}
+
+impl Sets {
+    fn start(fuzzy: &Fuzzy) -> Sets {
+        let mut reached = [0; SETS_EDITS + 1];
+        reached[0] = 1;
+        for e in 1..=fuzzy.max_edits as usize {
+            reached[e] = reached[e - 1] | (reached[e - 1] & fuzzy.editable()) << 1;
+        }
+        Sets { reached, swapped: [0; SETS_EDITS] }.within(fuzzy)
+    }
+
+    fn within(mut self, fuzzy: &Fuzzy) -> Sets {
+        let all = u64::MAX >> (63 - fuzzy.word.len());
+        self.reached.iter_mut().for_each(|set| *set &= all);
+        self
+    }
+
+    fn accept(&self, fuzzy: &Fuzzy, c: char) -> Sets {
+        let editable = fuzzy.editable();
+        let equal = fuzzy.word.iter().zip(0..).fold(0u64, |set, (&w, i)| set | u64::from(w == c) << i);
+        let mut next = Sets { reached: [0; SETS_EDITS + 1], swapped: [0; SETS_EDITS] };
+        next.reached[0] = (self.reached[0] & equal) << 1;
+        for e in 1..=fuzzy.max_edits as usize {
+            let before = self.reached[e - 1] & editable;
+            let (inserted, replaced, left_out) = (before, before << 1, (next.reached[e - 1] & editable) << 1);
+            let swapped = (self.swapped[e - 1] & equal) << 2;
+            next.reached[e] = (self.reached[e] & equal) << 1 | inserted | replaced | left_out | swapped;
+            if fuzzy.transpositions {
+                // Of two equal characters a swap is none.
+                next.swapped[e - 1] = before & equal >> 1 & !equal;
+            }
+        }
+        next.within(fuzzy)
+    }
+}
+
+/// The distances of the characters so far to every prefix of the word, and the row before for swaps.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Rows {
     row: SmallVec<[u8; 24]>,
     before: SmallVec<[u8; 24]>,
     /// The last character, if the word has it.
     last: char,
     /// Characters so far, up to the prefix.
     seen: usize,
-    partial: Partial,
+}
+
+impl Rows {
+    fn start(fuzzy: &Fuzzy) -> Rows {
+        let cap = fuzzy.max_edits + 1;
+        let row = (0..=fuzzy.word.len()).map(|i| u8::try_from(i).unwrap_or(cap).min(cap)).collect();
+        Rows { row, before: SmallVec::new(), last: '\0', seen: 0 }
+    }
+
+    fn accept(&self, fuzzy: &Fuzzy, c: char) -> Rows {
+        let mut next = Rows { row: SmallVec::new(), before: SmallVec::new(), ..*self };
+        if self.row.is_empty() || self.seen < fuzzy.prefix && fuzzy.word.get(self.seen) != Some(&c) {
+            return next;
+        }
+        next.seen = (self.seen + 1).min(fuzzy.prefix);
+        let swaps = fuzzy.transpositions && fuzzy.word.contains(&c);
+        next.last = if swaps { c } else { '\0' };
+        let cap = fuzzy.max_edits + 1;
+        next.row.push((self.row[0] + 1).min(cap));
+        for (i, &w) in fuzzy.word.iter().enumerate() {
+            let mut d = (self.row[i] + u8::from(w != c)).min(next.row[i] + 1).min(self.row[i + 1] + 1);
+            if i > 0 && !self.before.is_empty() && w == self.last && fuzzy.word[i - 1] == c {
+                d = d.min(self.before[i - 1] + 1);
+            }
+            next.row.push(d.min(cap));
+        }
+        // Only a swap looks back, and only to where it may still be within the limit.
+        if swaps && self.row.iter().any(|&d| d < fuzzy.max_edits) {
+            next.before = self.row.clone();
+        } else {
+            next.last = '\0';
+        }
+        next
+    }
 }
 
 impl Automaton for Fuzzy {
     type State = FuzzyState;
 
     fn start(&self) -> FuzzyState {
-        let cap = self.max_edits + 1;
-        let row = (0..=self.word.len()).map(|i| u8::try_from(i).unwrap_or(cap).min(cap)).collect();
-        FuzzyState { row, before: SmallVec::new(), last: '\0', seen: 0, partial: Partial::default() }
+        let at = if self.is_short() {
+            Position::Sets(Sets::start(self))
+        } else {
+            Position::Rows(Box::new(Rows::start(self)))
+        };
+        FuzzyState { at, partial: Partial::default() }
     }
 
     fn is_match(&self, state: &FuzzyState) -> bool {
-        !state.partial.pending() && state.row.last().is_some_and(|&d| d <= self.max_edits)
+        !state.partial.pending()
+            && match &state.at {
+                Position::Sets(sets) => sets.reached[self.max_edits as usize] >> self.word.len() & 1 == 1,
+                Position::Rows(rows) => rows.row.last().is_some_and(|&d| d <= self.max_edits),
+            }
     }
 
     fn can_match(&self, state: &FuzzyState) -> bool {
-        state.row.iter().any(|&d| d <= self.max_edits)
+        match &state.at {
+            Position::Sets(sets) => sets.reached[self.max_edits as usize] != 0,
+            Position::Rows(rows) => rows.row.iter().any(|&d| d <= self.max_edits),
+        }
     }
 
     fn accept(&self, state: &FuzzyState, byte: u8) -> FuzzyState {
-        let mut next = FuzzyState { row: SmallVec::new(), before: SmallVec::new(), ..*state };
-        let c = match next.partial.push(byte) {
-            None => return next,
-            Some(None) => return FuzzyState { partial: next.partial, ..state.clone() },
-            Some(Some(c)) => c,
-        };
-        if state.row.is_empty() {
-            return next;
-        }
-        if state.seen < self.prefix && self.word.get(state.seen) != Some(&c) {
-            return next;
-        }
-        next.seen = (state.seen + 1).min(self.prefix);
-        let swaps = self.transpositions && self.word.contains(&c);
-        next.last = if swaps { c } else { '\0' };
-        let cap = self.max_edits + 1;
-        next.row.push((state.row[0] + 1).min(cap));
-        for (i, &w) in self.word.iter().enumerate() {
-            let mut d = (state.row[i] + u8::from(w != c)).min(next.row[i] + 1).min(state.row[i + 1] + 1);
-            if i > 0 && !state.before.is_empty() && w == state.last && self.word[i - 1] == c {
-                d = d.min(state.before[i - 1] + 1);
+        let mut partial = state.partial;
+        let at = match (partial.push(byte), &state.at) {
+            (Some(None), at) => at.clone(),
+            (Some(Some(c)), Position::Sets(sets)) => Position::Sets(sets.accept(self, c)),
+            (Some(Some(c)), Position::Rows(rows)) => Position::Rows(Box::new(rows.accept(self, c))),
+            // Not UTF-8: nothing is reached.
+            (None, _) => {
+                partial = Partial::default();
+                Position::Sets(Sets { reached: [0; SETS_EDITS + 1], swapped: [0; SETS_EDITS] })
             }
-            next.row.push(d.min(cap));
-        }
-        // Only a swap looks back, and only to where it may still be within the limit.
-        if swaps && state.row.iter().any(|&d| d < self.max_edits) {
-            next.before = state.row.clone();
-        } else {
-            next.last = '\0';
-        }
-        next
+        };
+        FuzzyState { at, partial }
+    }
+}
+
+impl ByteAutomaton for Fuzzy {
+    fn classes(&self) -> ByteClasses {
+        ByteClasses::telling_apart(self.word.iter().copied())
     }
 }
 
@@ -338,6 +461,26 @@ mod tests {
             let d = naive_distance(&wc, &tc, swaps);
             let expected = (d <= k as usize).then_some(d as u8);
             prop_assert_eq!(Fuzzy::new(&w, k, 0, swaps).distance(t.as_bytes()), expected);
+        }
+
+        #[test]
+        fn equal_prefixes_leave_the_rest_to_edit(w in "[abé]{0,7}", t in "[abé]{0,7}", k in 0u8..3, prefix in 0usize..5, swaps: bool) {
+            let (wc, tc): (Vec<char>, Vec<char>) = (w.chars().collect(), t.chars().collect());
+            let prefix = prefix.min(wc.len());
+            let same = tc.len() >= prefix && tc[..prefix] == wc[..prefix];
+            let d = if same { naive_distance(&wc[prefix..], &tc[prefix..], swaps) } else { usize::MAX };
+            let expected = (d <= k as usize).then_some(d as u8);
+            prop_assert_eq!(Fuzzy::new(&w, k, prefix as u32, swaps).distance(t.as_bytes()), expected);
+        }
+
+        #[test]
+        fn sets_and_rows_agree(w in "[abé]{0,9}", tail in "[abé]{0,5}", t in "[abé]{0,9}", k in 0u8..3, prefix in 0u32..4, swaps: bool) {
+            // So long that rows are kept, and so that what is added is equal.
+            let (long, same) = (Fuzzy::new(&(w.clone() + &"x".repeat(64) + &tail), k, prefix, swaps), "x".repeat(64) + &tail);
+            let expected = if w.chars().count() < prefix as usize { None } else { Fuzzy::new(&w, k, prefix, swaps).distance(t.as_bytes()) };
+            if w.chars().count() >= prefix as usize {
+                prop_assert_eq!(long.distance((t + &same).as_bytes()), expected);
+            }
         }
 
         #[test]

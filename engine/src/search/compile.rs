@@ -20,6 +20,7 @@ use crate::search::statistics::Statistics;
 use crate::search::weight::{BoolWeight, Leaf, LeafWeight, Pattern, TermWeight, Weight};
 use crate::search::{IndexContext, Searcher};
 use crate::segment::TermsOption;
+use crate::segment::reader::TermInfo;
 
 /// Queries inside one another.
 const DEPTH_MAX: usize = 200;
@@ -171,9 +172,14 @@ impl Compiler<'_> {
             .iter()
             .map(|s| s.reader.field(field).and_then(|f| f.terms()).and_then(|t| t.get(term)))
             .collect();
-        let weight = TermWeight { field: Arc::clone(field), term: term.to_vec(), infos, bm25: None };
+        self.found(field, term.to_vec(), infos)
+    }
+
+    /// A term that was looked up, by segment.
+    pub(crate) fn found(&self, field: &Arc<str>, term: Vec<u8>, infos: Vec<Option<TermInfo>>) -> TermWeight {
+        let weight = TermWeight { field: Arc::clone(field), term, infos, bm25: None };
         if let Some(noted) = self.noted {
-            noted.borrow_mut().note(field, self.stats(field).0, term, weight.doc_freq());
+            noted.borrow_mut().note(field, self.stats(field).0, &weight.term, weight.doc_freq());
         }
         weight
     }
@@ -664,7 +670,6 @@ impl Compiler<'_> {
                 Pattern::Prefix(p) => self.index.index.as_bytes().starts_with(&p),
                 Pattern::Wildcard(w) => w.matches(&self.index.index),
                 Pattern::Regexp(r) => crate::search::automaton::accepts(&r, self.index.index.as_bytes()),
-                Pattern::Fuzzy(f) => crate::search::automaton::accepts(&f, self.index.index.as_bytes()),
             };
             return Ok(if matches { Weight::All { score: boost } } else { Weight::None });
         }

@@ -10,14 +10,25 @@ use crate::query::{Fuzziness, MatchKind, MultiMatchKind, Operator, TextOptions, 
 use crate::search::automaton::Fuzzy;
 use crate::search::bm25::Bm25;
 use crate::search::compile::{Compiler, is_string, value_text};
+use crate::search::determinized::Determinized;
 use crate::search::min_should_match::minimum_should_match;
 use crate::search::weight::{BoolWeight, Leaf, Pattern, PhraseSlot, PhraseWeight, SynonymWeight, TermWeight, Weight};
 use crate::segment::TermsOption;
+use crate::segment::reader::TermInfo;
 
 /// `max_expansions` where the query says nothing.
 const EXPANSIONS: u32 = 50;
 /// Fuzzy candidates looked at before the best are taken.
 const FUZZY_CANDIDATES_MAX: usize = 100_000;
+
+/// A term that is near a fuzzy one, in one segment.
+struct Near {
+    term: Vec<u8>,
+    closeness: f32,
+    /// Of the segment.
+    ordinal: usize,
+    info: TermInfo,
+}
 
 /// Terms of a text, by position.
 type Positions = BTreeMap<u32, Vec<String>>;
@@ -260,14 +271,16 @@ impl Compiler<'_> {
         let max = options.max_expansions.unwrap_or(EXPANSIONS) as usize;
         let mut expanded: Vec<Vec<u8>> = Vec::new();
         for prefix in &last {
-            let pattern = Pattern::Prefix(prefix.as_bytes().to_vec());
             for segment in self.searcher.segments.iter() {
                 let Some(index) = segment.reader.field(path).and_then(|f| f.terms()) else { continue };
                 let mut left = max;
-                pattern.visit(index, &mut |term, _| {
-                    expanded.push(term.to_vec());
+                index.visit_from(prefix.as_bytes(), &mut |term, _| {
+                    let fits = term.starts_with(prefix.as_bytes());
+                    if fits {
+                        expanded.push(term.to_vec());
+                    }
                     left = left.saturating_sub(1);
-                    left > 0
+                    fits && left > 0
                 });
             }
         }
@@ -318,30 +331,34 @@ impl Compiler<'_> {
             return Ok(self.term(path, term.as_bytes(), boost, scores));
         }
         let automaton = Fuzzy::new(term, edits, fuzziness.prefix_length, fuzziness.transpositions);
-        let pattern = Pattern::Fuzzy(automaton.clone());
-        let mut near: BTreeMap<Vec<u8>, u8> = BTreeMap::new();
-        for segment in self.searcher.segments.iter() {
+        // One table of states for all segments.
+        let mut states = Determinized::new(&automaton);
+        let mut near: Vec<Near> = Vec::new();
+        for (ordinal, segment) in self.searcher.segments.iter().enumerate() {
             let Some(index) = segment.reader.field(path).and_then(|f| f.terms()) else { continue };
-            pattern.visit(index, &mut |found, _| {
+            states.visit(index, &mut |found, info| {
                 if let Some(distance) = automaton.distance(found) {
-                    near.insert(found.to_vec(), distance);
+                    // Bytes that do not begin a character are not counted.
+                    let chars = found.iter().filter(|&&b| b & 0xc0 != 0x80).count() as u32;
+                    let shorter = length.min(chars).max(1);
+                    let closeness = if distance == 0 { 1.0 } else { 1.0 - f32::from(distance) / shorter as f32 };
+                    if closeness > 0.0 {
+                        near.push(Near { term: found.to_vec(), closeness, ordinal, info });
+                    }
                 }
                 near.len() < FUZZY_CANDIDATES_MAX
             });
         }
-        let mut best: Vec<(f32, Vec<u8>)> = near
-            .into_iter()
-            .map(|(found, distance)| {
-                let shorter = length.min(String::from_utf8_lossy(&found).chars().count() as u32).max(1);
-                let closeness = if distance == 0 { 1.0 } else { 1.0 - f32::from(distance) / shorter as f32 };
-                (closeness, found)
-            })
-            .filter(|(closeness, _)| *closeness > 0.0)
-            .collect();
-        best.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| a.1.cmp(&b.1)));
-        best.truncate((fuzziness.max_expansions as usize).min(self.index.max_clause_count));
-        let mut terms: Vec<(f32, TermWeight)> =
-            best.into_iter().map(|(closeness, found)| (closeness, self.lookup(path, &found))).collect();
+        // The closest first; of each term all segments.
+        near.sort_by(|a, b| b.closeness.total_cmp(&a.closeness).then_with(|| a.term.cmp(&b.term)));
+        let terms_max = (fuzziness.max_expansions as usize).min(self.index.max_clause_count);
+        let segments = self.searcher.segments.len();
+        let mut terms: Vec<(f32, TermWeight)> = Vec::new();
+        for same in near.chunk_by_mut(|a, b| a.term == b.term).take(terms_max) {
+            let mut infos = vec![None; segments];
+            same.iter().for_each(|found| infos[found.ordinal] = Some(found.info));
+            terms.push((same[0].closeness, self.found(path, std::mem::take(&mut same[0].term), infos)));
+        }
         if terms.iter().all(|(_, t)| t.doc_freq() == 0) {
             return Ok(Weight::None);
         }

@@ -130,6 +130,11 @@ impl DocSet {
         &self.words
     }
 
+    /// The bitmap, to add documents of the segment.
+    pub(crate) fn words_mut(&mut self) -> &mut [u64] {
+        &mut self.words
+    }
+
     /// Bytes of memory.
     #[must_use]
     pub fn size_bytes(&self) -> usize {

@@ -77,7 +77,6 @@ impl Writer {
                     Pattern::Prefix(prefix) => drop(self.tag(0).text(prefix)),
                     // Their debug texts have all of their parts.
                     Pattern::Wildcard(wildcard) => drop(self.tag(1).text(format!("{wildcard:?}"))),
-                    Pattern::Fuzzy(fuzzy) => drop(self.tag(2).text(format!("{fuzzy:?}"))),
                     Pattern::Regexp(regexp) if regexp.size_bytes() > KEY_BYTES_MAX => return None,
                     Pattern::Regexp(regexp) => {
                         self.tag(3);
@@ -149,7 +148,7 @@ impl Writer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::search::automaton::{Fuzzy, Wildcard};
+    use crate::search::automaton::Wildcard;
     use crate::search::regexp::Regexp;
 
     #[test]
@@ -169,10 +168,6 @@ mod tests {
                 pattern("f", Pattern::Regexp(Regexp::new("a.*", false, 1000).unwrap())),
                 pattern("f", Pattern::Regexp(Regexp::new("a.*", true, 1000).unwrap())),
                 pattern("f", Pattern::Regexp(Regexp::new("a.+", false, 1000).unwrap())),
-                pattern("f", Pattern::Fuzzy(Fuzzy::new("abc", 1, 0, true))),
-                pattern("f", Pattern::Fuzzy(Fuzzy::new("abc", 2, 0, true))),
-                pattern("f", Pattern::Fuzzy(Fuzzy::new("abc", 1, 1, true))),
-                pattern("f", Pattern::Fuzzy(Fuzzy::new("abc", 1, 0, false))),
                 Leaf::TermRange { field: "f".into(), lower: Bound::Unbounded, upper: Bound::Included(b"a".to_vec()) },
                 Leaf::TermRange { field: "f".into(), lower: Bound::Unbounded, upper: Bound::Excluded(b"a".to_vec()) },
                 Leaf::TermRange { field: "f".into(), lower: Bound::Included(b"a".to_vec()), upper: Bound::Unbounded },

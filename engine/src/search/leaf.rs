@@ -9,17 +9,24 @@ use crate::ids::{DocId, NO_MORE_DOCS};
 use crate::pace::Pace;
 use crate::search::SegmentView;
 use crate::search::compile::Compiled;
-use crate::search::determinized::{ByteClasses, Determinized};
+use crate::search::determinized::{ByteAutomaton, Determinized};
 use crate::search::doc_set::DocSet;
 use crate::search::weight::{BoolWeight, Leaf, LeafWeight, Pattern, Weight};
 use crate::segment::reader::{FieldReader, InvertedIndex, SegmentReader, TermInfo, Want};
+use crate::store::bitpack::BLOCK_LEN;
 
 /// Postings walked between two questions to the pace.
 const POSTINGS_PER_TURN: u64 = 16_384;
 /// Terms visited between two questions to the pace.
 const TERMS_PER_TURN: usize = 512;
+/// What opening a list costs, in postings.
+const LIST_COST: u64 = 16;
+/// Blocks of terms walked between two questions to the pace.
+const BLOCKS_PER_TURN: usize = 512;
 /// Below this part of the segment a sorted list is smaller and faster than a bitmap.
 const LIST_PART: u64 = 64;
+/// The same, where the list would have to be sorted first.
+const UNION_PART: u64 = 512;
 
 /// To fill the cache, a search may find so many times the documents that it looks at.
 const KEEP_FACTOR: u64 = 10;
@@ -131,11 +138,13 @@ struct Gather {
     doc_count: u32,
     list: Vec<DocId>,
     set: Option<DocSet>,
+    /// Postings until the pace is asked.
+    left: u64,
 }
 
 impl Gather {
     fn new(doc_count: u32) -> Gather {
-        Gather { doc_count, list: Vec::new(), set: None }
+        Gather { doc_count, list: Vec::new(), set: None, left: POSTINGS_PER_TURN }
     }
 
     #[inline]
@@ -172,23 +181,56 @@ impl Gather {
         if self.list.is_empty() { Evaluated::Nothing } else { Evaluated::List(Rc::new(self.list)) }
     }
 
-    /// Adds a whole postings list.
-    async fn postings<P: Pace>(&mut self, index: &InvertedIndex, info: &TermInfo, pace: &P) {
-        let mut cursor = Box::new(index.postings(info, Want::Docs));
-        let mut left = POSTINGS_PER_TURN;
-        loop {
-            let doc = cursor.next();
-            if doc == NO_MORE_DOCS {
+    /// Adds what has any of these terms.
+    async fn terms<P: Pace>(&mut self, index: &InvertedIndex, terms: &[TermInfo], pace: &P) {
+        let sum: u64 = terms.iter().map(|term| u64::from(term.doc_freq)).sum();
+        if terms.len() > 1 && sum > u64::from(self.doc_count) / UNION_PART && self.set.is_none() {
+            self.become_set();
+        }
+        for term in terms {
+            self.postings(index, term, pace).await;
+            if pace.stopped() {
                 return;
             }
-            self.add(doc);
-            left -= 1;
-            if left == 0 {
-                left = POSTINGS_PER_TURN;
-                pace.yield_if_needed().await;
-                if pace.stopped() {
-                    return;
+        }
+    }
+
+    /// Adds a whole postings list.
+    async fn postings<P: Pace>(&mut self, index: &InvertedIndex, info: &TermInfo, pace: &P) {
+        if index.visit_short(info, &mut |doc| self.add(doc)) {
+            return self.took(u64::from(info.doc_freq), pace).await;
+        }
+        let mut cursor = Box::new(index.postings(info, Want::Docs));
+        let mut more = cursor.next() != NO_MORE_DOCS;
+        while more {
+            let docs = match &mut self.set {
+                Some(set) => {
+                    more = cursor.union_block(set.words_mut());
+                    BLOCK_LEN
                 }
+                None => {
+                    let docs = cursor.block_docs();
+                    let count = docs.len();
+                    docs.iter().for_each(|&doc| self.add(doc));
+                    more = cursor.advance(count) != NO_MORE_DOCS;
+                    count
+                }
+            };
+            self.took(docs as u64, pace).await;
+            if pace.stopped() {
+                return;
+            }
+        }
+    }
+
+    /// Counts postings that were walked, and gives way after many.
+    #[inline]
+    async fn took<P: Pace>(&mut self, postings: u64, pace: &P) {
+        match self.left.checked_sub(postings + LIST_COST) {
+            Some(left) => self.left = left,
+            None => {
+                self.left = POSTINGS_PER_TURN;
+                pace.yield_if_needed().await;
             }
         }
     }
@@ -211,15 +253,11 @@ async fn evaluate_leaf<P: Pace>(leaf: &Leaf, reader: &SegmentReader, lead: u64, 
         }
         Leaf::Pattern { field, pattern } => {
             let Some(index) = inverted(reader, field) else { return Ok(Evaluated::Nothing) };
-            for info in matching_terms(index, pattern, pace).await {
-                gather.postings(index, &info, pace).await;
-            }
+            gather.terms(index, &matching_terms(index, pattern, pace).await, pace).await;
         }
         Leaf::TermRange { field, lower, upper } => {
             let Some(index) = inverted(reader, field) else { return Ok(Evaluated::Nothing) };
-            for info in terms_between(index, lower, upper, pace).await {
-                gather.postings(index, &info, pace).await;
-            }
+            gather.terms(index, &terms_between(index, lower, upper, pace).await, pace).await;
         }
         Leaf::Numbers { field, ranges } => {
             let Some(field) = reader.field(field) else { return Ok(Evaluated::Nothing) };
@@ -347,29 +385,31 @@ async fn walk_terms<P: Pace>(
 }
 
 async fn matching_terms<P: Pace>(index: &InvertedIndex, pattern: &Pattern, pace: &P) -> Vec<TermInfo> {
-    if let Pattern::Prefix(prefix) = pattern {
-        return walk_terms(index, prefix, pace, |term| term.starts_with(prefix)).await;
+    match pattern {
+        Pattern::Prefix(prefix) => walk_terms(index, prefix, pace, |term| term.starts_with(prefix)).await,
+        Pattern::Wildcard(a) => accepted_terms(index, Determinized::new(a), pace).await,
+        Pattern::Regexp(a) => accepted_terms(index, Determinized::new(a), pace).await,
     }
-    let mut infos = Vec::new();
-    pattern.visit(index, &mut |_, info| {
-        infos.push(info);
-        true
-    });
-    infos
 }
 
-impl Pattern {
-    /// Terms that the pattern accepts, in byte order, as long as `visit` answers true.
-    pub(crate) fn visit(&self, index: &InvertedIndex, visit: &mut dyn FnMut(&[u8], TermInfo) -> bool) {
-        match self {
-            Pattern::Prefix(prefix) => {
-                index.visit_from(prefix, &mut |term, info| term.starts_with(prefix) && visit(term, info));
-            }
-            Pattern::Wildcard(a) => Determinized::new(a, ByteClasses::telling_apart(a.chars())).visit(index, visit),
-            Pattern::Regexp(a) => Determinized::new(a, ByteClasses::all()).visit(index, visit),
-            Pattern::Fuzzy(a) => Determinized::new(a, ByteClasses::telling_apart(a.chars())).visit(index, visit),
+async fn accepted_terms<A: ByteAutomaton, P: Pace>(
+    index: &InvertedIndex,
+    mut states: Determinized<'_, A>,
+    pace: &P,
+) -> Vec<TermInfo> {
+    let mut infos = Vec::new();
+    let mut visit = |_: &[u8], info| {
+        infos.push(info);
+        true
+    };
+    let mut walk = index.walk();
+    while walk.run(&mut states, BLOCKS_PER_TURN, &mut visit) {
+        pace.yield_if_needed().await;
+        if pace.stopped() {
+            break;
         }
     }
+    infos
 }
 
 async fn terms_between<P: Pace>(
@@ -520,8 +560,6 @@ async fn exists<P: Pace>(field: &FieldReader, gather: &mut Gather, pace: &P) {
             }
         }
     } else if let Some(index) = field.terms() {
-        for info in walk_terms(index, b"", pace, |_| true).await {
-            gather.postings(index, &info, pace).await;
-        }
+        gather.terms(index, &walk_terms(index, b"", pace, |_| true).await, pace).await;
     }
 }

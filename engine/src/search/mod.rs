@@ -9,7 +9,7 @@ mod compile;
 mod compile_text;
 mod conjunction;
 mod cursor;
-mod determinized;
+pub(crate) mod determinized;
 pub mod doc_set;
 mod exact_phrase;
 pub mod execute;

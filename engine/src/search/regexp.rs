@@ -14,6 +14,7 @@ use rustc_hash::FxHashMap;
 
 use crate::error::{Error, Result};
 use crate::search::automaton::Partial;
+use crate::search::determinized::{ByteAutomaton, ByteClasses};
 
 /// Parentheses, quantifiers and complements inside one another.
 const DEPTH_MAX: usize = 200;
@@ -688,6 +689,13 @@ impl Automaton for Regexp {
                 (self.table[state as usize * (self.starts.len() + 1) + class], partial)
             }
         }
+    }
+}
+
+impl ByteAutomaton for Regexp {
+    fn classes(&self) -> ByteClasses {
+        // Between the surrogates nothing can begin: what does, begins behind them.
+        ByteClasses::between(self.starts.iter().map(|&c| char::from_u32(c).unwrap_or('\u{e000}')))
     }
 }
 

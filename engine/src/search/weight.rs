@@ -4,7 +4,7 @@
 use std::ops::{Bound, RangeInclusive};
 use std::sync::Arc;
 
-use crate::search::automaton::{Fuzzy, Wildcard};
+use crate::search::automaton::Wildcard;
 use crate::search::bm25::Bm25;
 use crate::search::regexp::Regexp;
 use crate::segment::reader::TermInfo;
@@ -130,7 +130,6 @@ pub(crate) enum Pattern {
     Prefix(Vec<u8>),
     Wildcard(Wildcard),
     Regexp(Regexp),
-    Fuzzy(Fuzzy),
 }
 
 impl Weight {

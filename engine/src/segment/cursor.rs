@@ -615,6 +615,20 @@ impl<'a> PostingsCursor<'a> {
         }
     }
 
+    /// Standing on the first document of a block, sets the bits of all of its documents in a bitmap of the segment, and goes to
+    /// the next block; false if there is none.
+    pub(crate) fn union_block(&mut self, words: &mut [u64]) -> bool {
+        if self.dense && self.len == 0 {
+            let words = words.get_mut((self.bitmap.base / 64) as usize..).unwrap_or(&mut []);
+            words.iter_mut().zip(&self.bitmap.words).for_each(|(to, word)| *to |= word);
+        } else {
+            for &doc in &self.docs[..self.len] {
+                words[(doc / 64) as usize] |= 1 << (doc % 64);
+            }
+        }
+        self.next_in_new_block() != NO_MORE_DOCS
+    }
+
     /// The average field length that bounds are made with.
     #[inline]
     pub(crate) fn bound_average(&self) -> f32 {
@@ -690,6 +704,36 @@ impl<'a> PostingsCursor<'a> {
 fn ascends(token: u8) -> bool {
     let above = if token >> 5 > 0 { 8 } else { 0 };
     (token & 31) + above <= 24
+}
+
+/// Gives the documents of a list that is one tail; see `PostingsCursor::decode_tail`.
+#[inline]
+pub(crate) fn visit_tail(
+    mut bytes: &[u8],
+    option: TermsOption,
+    doc_freq: u32,
+    doc_limit: DocId,
+    visit: &mut impl FnMut(DocId),
+) {
+    let only_docs = option < TermsOption::Freqs || doc_freq == 1;
+    let mut next = 0u64;
+    for _ in 0..doc_freq {
+        let Some(code) = read_varint(&mut bytes) else { return };
+        let delta = if only_docs {
+            code
+        } else {
+            if code & 1 == 0 && read_varint(&mut bytes).is_none() {
+                return;
+            }
+            code >> 1
+        };
+        let doc = next.saturating_add(delta);
+        if doc >= u64::from(doc_limit) {
+            return;
+        }
+        visit(doc as DocId);
+        next = doc + 1;
+    }
 }
 
 /// Turns differences into documents: each is how far it is above the smallest it could be, `base` for the first. The

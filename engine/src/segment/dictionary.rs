@@ -1,20 +1,10 @@
 //! Sorted byte strings and what is known of each: terms of an inverted index, values of an ordinal column.
 //!
 //! Blocks of 32 terms, front-coded; an index of the shortest strings that separate neighbouring blocks. A lookup is a
-//! binary search in the index and a scan of one block; term number and term convert both ways. Unlike an automaton
+//! binary search in the index and a search in one block; term number and term convert both ways. Unlike an automaton
 //! it is built and merged at the cost of a copy, and no bytes can make a lookup leave its block.
 //!
-//! Block, in the dictionary stream:
-//!
-//! ```text
-//! with infos only:
-//!   postings and positions of the first term, varints
-//!   widths of doc_freq - 1, total_term_freq - doc_freq, postings and positions, 4 bytes
-//!   bit stream, per term those four; addresses relative to the first term's
-//! first term: varint length, bytes
-//! each other: shared << 4 | rest as one byte, shared = bytes in common with the term before, rest = bytes that follow;
-//!             15 in either half means 15 + a varint, shared's before rest's; then the bytes
-//! ```
+//! The dictionary stream is blocks, see [`term_block`](crate::segment::term_block), back to back.
 //!
 //! Index, in the section's tail, for `n = ceil(terms / 32)` blocks:
 //!
@@ -28,13 +18,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::codec::put_varint;
 use crate::segment::extents::Stream;
 use crate::segment::postings::TermInfo;
-use crate::store::bitpack::{BitWriter, bits_for, get_bits};
-
-/// Terms in a block.
-pub(crate) const BLOCK: usize = 32;
+use crate::segment::term_block::{self, BLOCK, Block, Infos, common_prefix};
 
 /// Keys between two guides.
 const GUIDE: usize = 32;
@@ -53,10 +39,6 @@ pub(crate) struct DictionaryWriter {
     separators: Vec<u8>,
     separator_ends: Vec<u32>,
     count: u64,
-}
-
-fn common_prefix(a: &[u8], b: &[u8]) -> usize {
-    a.iter().zip(b).take_while(|(x, y)| x == y).count()
 }
 
 impl DictionaryWriter {
@@ -97,65 +79,14 @@ impl DictionaryWriter {
             return;
         }
         self.addresses.push(position);
-        if self.with_infos {
-            self.write_infos(out);
-        }
-        let mut start = 0;
-        let mut before: &[u8] = &[];
-        for (i, &end) in self.ends.iter().enumerate() {
-            let term = &self.terms[start..end];
-            if i == 0 {
-                put_varint(out, term.len() as u64);
-                out.extend_from_slice(term);
-            } else {
-                debug_assert!(before < term, "terms must ascend");
-                let shared = common_prefix(before, term);
-                let rest = term.len() - shared;
-                out.push((shared.min(15) << 4 | rest.min(15)) as u8);
-                if shared >= 15 {
-                    put_varint(out, shared as u64 - 15);
-                }
-                if rest >= 15 {
-                    put_varint(out, rest as u64 - 15);
-                }
-                out.extend_from_slice(&term[shared..]);
-            }
-            before = term;
-            start = end;
-        }
+        let infos: &[TermInfo] = if self.with_infos { &self.infos } else { &[] };
+        term_block::write(&self.terms, &self.ends, infos, out);
+        let last = self.ends.len().checked_sub(2).map_or(0, |i| self.ends[i]);
         self.previous.clear();
-        self.previous.extend_from_slice(before);
+        self.previous.extend_from_slice(&self.terms[last..]);
         self.terms.clear();
         self.ends.clear();
         self.infos.clear();
-    }
-
-    fn write_infos(&self, out: &mut Vec<u8>) {
-        let first = self.infos[0];
-        put_varint(out, first.postings);
-        put_varint(out, first.positions);
-        let row = |info: &TermInfo| {
-            [
-                u64::from(info.doc_freq) - 1,
-                info.total_term_freq - u64::from(info.doc_freq),
-                info.postings - first.postings,
-                info.positions - first.positions,
-            ]
-        };
-        let mut widths = [0u8; 4];
-        for info in &self.infos {
-            for (width, value) in widths.iter_mut().zip(row(info)) {
-                *width = (*width).max(bits_for(value));
-            }
-        }
-        out.extend_from_slice(&widths);
-        let mut stream = BitWriter::new(out);
-        for info in &self.infos {
-            for (width, value) in widths.iter().zip(row(info)) {
-                stream.put(value, *width);
-            }
-        }
-        stream.finish();
     }
 
     /// Ends the last block; afterwards `index` can be written.
@@ -230,7 +161,7 @@ impl Dictionary {
         self.count
     }
 
-    fn block_count(&self) -> usize {
+    pub(crate) fn block_count(&self) -> usize {
         self.addresses.len() / 8
     }
 
@@ -264,46 +195,70 @@ impl Dictionary {
         low
     }
 
-    fn block(&self, block: usize) -> Option<Block<'_>> {
+    /// The last block from `from` on that can hold `term` or what is above it; cheap if that is near.
+    #[inline]
+    pub(crate) fn block_from(&self, from: usize, term: &[u8]) -> usize {
+        let wanted = key(term);
+        let (mut low, mut step) = (from, 1);
+        while low + step < self.keys.len() && self.keys[low + step] < wanted {
+            low += step;
+            step *= 2;
+        }
+        // The key at `low` is below, unless that is `from`; the one at `high` is not, if there is one.
+        let high = (low + step).min(self.keys.len());
+        let behind = (low + 1).min(high);
+        let mut next = behind + self.keys[behind..high].partition_point(|&k| k < wanted);
+        if self.keys.get(next) == Some(&wanted) {
+            let mut end = next + self.keys[next..].partition_point(|&k| k == wanted);
+            while next < end {
+                let middle = next + (end - next) / 2;
+                if self.separator(middle) <= term {
+                    next = middle + 1;
+                } else {
+                    end = middle;
+                }
+            }
+        }
+        next.saturating_sub(1).max(from)
+    }
+
+    #[inline]
+    pub(crate) fn block(&self, block: usize) -> Option<Block<'_>> {
         let address = u64::from_le_bytes(*self.addresses.as_chunks::<8>().0.get(block)?);
-        let first_ordinal = (block * BLOCK) as u64;
-        let n = (self.count - first_ordinal).min(BLOCK as u64) as usize;
-        Block::open(self.stream.at(address), n, first_ordinal, self.with_infos)
+        let n = (self.count - (block * BLOCK) as u64).min(BLOCK as u64) as usize;
+        Block::open(self.stream.at(address), n)
+    }
+
+    /// What is known of the terms of a block.
+    #[inline]
+    pub(crate) fn infos<'a>(&self, block: &Block<'a>) -> Option<Infos<'a>> {
+        if self.with_infos { block.infos() } else { None }
     }
 
     /// The term, if it is there: its number and info.
     pub fn get(&self, term: &[u8]) -> Option<(u64, TermInfo)> {
-        let block = self.block(self.block_of(term))?;
-        let mut rest = block.terms;
-        // Bytes in common between `term` and the entry before. An entry that shares more with its neighbour than that is
-        // still below `term`; one that shares less is above it.
-        let mut matched = 0;
-        for i in 0..block.n {
-            let (shared, suffix) = next_entry(&mut rest, i == 0)?;
-            if shared > matched {
-                continue;
-            }
-            if shared < matched {
-                return None;
-            }
-            let common = common_prefix(suffix, &term[matched..]);
-            matched += common;
-            match (suffix.get(common), term.get(matched)) {
-                (None, None) => return Some((block.first_ordinal + i as u64, block.info(i))),
-                (Some(_), None) => return None,
-                (Some(s), Some(t)) if s > t => return None,
-                _ => {}
-            }
-        }
-        None
+        let at = self.block_of(term);
+        let block = self.block(at)?;
+        let i = block.search(term).ok()?;
+        let info = if self.with_infos { block.infos()?.get(i) } else { TermInfo::default() };
+        Some(((at * BLOCK + i) as u64, info))
     }
 
     /// A cursor before the first term that is not below `term`; its next step answers it.
     pub fn seek(&self, term: &[u8]) -> DictionaryCursor<'_> {
-        let block = self.block_of(term);
-        let mut cursor = self.cursor_at(block);
+        let at = self.block_of(term);
+        let mut cursor = self.cursor_at(at);
+        cursor.enter();
+        if let Some(block) = &cursor.block {
+            let (Ok(i) | Err(i)) = block.search(term);
+            if let Some(before) = i.checked_sub(1) {
+                block.term(before, &mut cursor.term);
+            }
+            cursor.index = i;
+        }
+        // A block that is damaged, or not where it should be, may have smaller ones.
         while cursor.peek().is_some_and(|(_, found)| found < term) {
-            cursor.pass();
+            cursor.consume();
         }
         cursor
     }
@@ -313,7 +268,7 @@ impl Dictionary {
             dictionary: self,
             next_block: block,
             block: None,
-            rest: &[],
+            infos: None,
             index: 0,
             term: Vec::new(),
             peeked: false,
@@ -331,12 +286,8 @@ impl Dictionary {
         if ordinal >= self.count {
             return;
         }
-        let Some(block) = self.block((ordinal / BLOCK as u64) as usize) else { return };
-        let mut rest = block.terms;
-        for i in 0..=(ordinal % BLOCK as u64) as usize {
-            let Some((shared, suffix)) = next_entry(&mut rest, i == 0) else { return };
-            out.truncate(shared);
-            out.extend_from_slice(suffix);
+        if let Some(block) = self.block((ordinal / BLOCK as u64) as usize) {
+            block.term((ordinal % BLOCK as u64) as usize, out);
         }
     }
 
@@ -351,150 +302,12 @@ impl Dictionary {
         }
     }
 
-    /// Terms that the automaton accepts, in order, as long as `visit` answers true. Cost: the blocks that have terms
-    /// which the automaton follows further than to their first dead byte, and a lookup per gap.
-    pub fn visit_matching<A: fst::Automaton>(
-        &self,
-        automaton: &A,
-        next_byte: NextByte<'_, A>,
-        visit: &mut dyn FnMut(&[u8], TermInfo) -> bool,
-    ) {
-        let mut cursor = self.iter();
-        // State after each byte of `walked`; one more than it has bytes.
-        let mut states = vec![automaton.start()];
-        let mut walked: Vec<u8> = Vec::new();
-        if !automaton.can_match(&states[0]) {
-            return;
-        }
-        // The first `n` bytes of `walked` can lead to no match.
-        let mut dead: Option<usize> = None;
-        loop {
-            if let Some(n) = dead
-                && cursor.at_block_end()
-            {
-                let Some(target) = next_live(automaton, next_byte, &mut states, &walked[..n]) else { return };
-                cursor.seek_forward(&target);
-                dead = None;
-            }
-            let Some((_, term)) = cursor.peek() else { return };
-            let shared = common_prefix(&walked, term);
-            if dead.is_some_and(|n| shared >= n) {
-                cursor.pass();
-                continue;
-            }
-            dead = None;
-            walked.truncate(shared);
-            states.truncate(shared + 1);
-            for &byte in &term[shared..] {
-                walked.push(byte);
-                let state = automaton.accept(&states[states.len() - 1], byte);
-                if !automaton.can_match(&state) {
-                    dead = Some(walked.len());
-                    break;
-                }
-                states.push(state);
-            }
-            let last = &states[states.len() - 1];
-            if dead.is_some() || !automaton.is_match(automaton.accept_eof(last).as_ref().unwrap_or(last)) {
-                cursor.pass();
-                continue;
-            }
-            let info = cursor.consume();
-            if !visit(cursor.last_term(), info) {
-                return;
-            }
-        }
-    }
-
     /// `Ok` the number of `term`, or `Err` the number of the first greater one.
     pub fn lookup(&self, term: &[u8]) -> Result<u64, u64> {
-        match self.seek(term).peek() {
-            Some((ordinal, found)) if found == term => Ok(ordinal),
-            Some((ordinal, _)) => Err(ordinal),
-            None => Err(self.count),
-        }
-    }
-}
-
-/// The first byte, not below a number up to 256, with which the automaton can match from a state.
-pub(crate) type NextByte<'a, A> = &'a dyn Fn(&<A as fst::Automaton>::State, u16) -> Option<u8>;
-
-/// The smallest string above everything that starts with `dead` and from which the automaton can match; `states` are
-/// those after each byte of `dead` but the last.
-fn next_live<A: fst::Automaton>(
-    automaton: &A,
-    next_byte: NextByte<'_, A>,
-    states: &mut Vec<A::State>,
-    dead: &[u8],
-) -> Option<Vec<u8>> {
-    for depth in (0..dead.len()).rev() {
-        states.truncate(depth + 1);
-        if let Some(byte) = next_byte(&states[depth], u16::from(dead[depth]) + 1) {
-            debug_assert!(automaton.can_match(&automaton.accept(&states[depth], byte)));
-            let mut target = dead[..depth].to_vec();
-            target.push(byte);
-            return Some(target);
-        }
-    }
-    None
-}
-
-/// One block, infos and terms apart.
-#[derive(Clone, Copy, Debug)]
-struct Block<'a> {
-    n: usize,
-    first_ordinal: u64,
-    terms: &'a [u8],
-    infos: &'a [u8],
-    widths: [u8; 4],
-    postings: u64,
-    positions: u64,
-}
-
-impl<'a> Block<'a> {
-    fn open(mut bytes: &'a [u8], n: usize, first_ordinal: u64, with_infos: bool) -> Option<Block<'a>> {
-        let (mut postings, mut positions, mut widths, mut infos) = (0, 0, [0; 4], &[][..]);
-        if with_infos {
-            postings = read_varint(&mut bytes)?;
-            positions = read_varint(&mut bytes)?;
-            widths = *bytes.split_off_first_chunk()?;
-            if widths.iter().any(|&w| w > 64) {
-                return None;
-            }
-            let row: usize = widths.iter().map(|&w| w as usize).sum();
-            infos = bytes.split_off(..(n * row).div_ceil(8))?;
-        }
-        Some(Block { n, first_ordinal, terms: bytes, infos, widths, postings, positions })
-    }
-
-    fn info(&self, i: usize) -> TermInfo {
-        let row: usize = self.widths.iter().map(|&w| w as usize).sum();
-        let mut at = i * row;
-        let mut next = |width: u8| {
-            let value = get_bits(self.infos, at, width);
-            at += width as usize;
-            value
-        };
-        let [doc_freq, more, postings, positions] = self.widths.map(&mut next);
-        let doc_freq = (doc_freq.min(u64::from(u32::MAX) - 1) + 1) as u32;
-        TermInfo {
-            doc_freq,
-            total_term_freq: more.saturating_add(u64::from(doc_freq)),
-            postings: self.postings.saturating_add(postings),
-            positions: self.positions.saturating_add(positions),
-        }
-    }
-}
-
-trait SplitOff<'a> {
-    fn split_off_first_chunk<const N: usize>(&mut self) -> Option<&'a [u8; N]>;
-}
-
-impl<'a> SplitOff<'a> for &'a [u8] {
-    fn split_off_first_chunk<const N: usize>(&mut self) -> Option<&'a [u8; N]> {
-        let (chunk, rest) = self.split_first_chunk::<N>()?;
-        *self = rest;
-        Some(chunk)
+        let at = self.block_of(term);
+        let Some(block) = self.block(at) else { return Err(self.count) };
+        let first = (at * BLOCK) as u64;
+        block.search(term).map(|i| first + i as u64).map_err(|i| first + i as u64)
     }
 }
 
@@ -518,52 +331,39 @@ pub(crate) fn read_varint(bytes: &mut &[u8]) -> Option<u64> {
     None
 }
 
-/// Shared length and suffix of the next entry.
-#[inline]
-fn next_entry<'a>(rest: &mut &'a [u8], first: bool) -> Option<(usize, &'a [u8])> {
-    let (shared, len) = if first {
-        (0, read_varint(rest)?)
-    } else {
-        let (&byte, after) = rest.split_first()?;
-        *rest = after;
-        let (mut shared, mut len) = (u64::from(byte >> 4), u64::from(byte & 15));
-        if shared == 15 {
-            shared = read_varint(rest)?.checked_add(15)?;
-        }
-        if len == 15 {
-            len = read_varint(rest)?.checked_add(15)?;
-        }
-        (shared, len)
-    };
-    Some((usize::try_from(shared).ok()?, rest.split_off(..usize::try_from(len).ok()?)?))
-}
-
 /// Walks a dictionary in order.
 #[derive(Clone, Debug)]
 pub(crate) struct DictionaryCursor<'a> {
     dictionary: &'a Dictionary,
     next_block: usize,
     block: Option<Block<'a>>,
-    rest: &'a [u8],
+    /// Of `block`.
+    infos: Option<Infos<'a>>,
     index: usize,
     term: Vec<u8>,
     peeked: bool,
 }
 
 impl<'a> DictionaryCursor<'a> {
+    /// Goes to the first term of `next_block`.
+    fn enter(&mut self) {
+        self.block = self.dictionary.block(self.next_block);
+        self.infos = self.block.as_ref().and_then(|block| self.dictionary.infos(block));
+        self.index = 0;
+        self.next_block += 1;
+    }
+
     /// The next term and its number, staying before it.
+    #[inline]
     pub fn peek(&mut self) -> Option<(u64, &[u8])> {
         if !self.peeked {
-            while self.block.is_none_or(|b| self.index >= b.n) {
+            while self.block.as_ref().is_none_or(|b| self.index >= b.len()) {
                 if self.next_block >= self.dictionary.block_count() {
                     return None;
                 }
-                self.block = self.dictionary.block(self.next_block);
-                self.rest = self.block.map_or(&[], |b| b.terms);
-                self.index = 0;
-                self.next_block += 1;
+                self.enter();
             }
-            let Some((shared, suffix)) = next_entry(&mut self.rest, self.index == 0) else {
+            let Some((shared, suffix)) = self.block.as_ref().and_then(|b| b.entry(self.index)) else {
                 self.next_block = self.dictionary.block_count();
                 self.block = None;
                 return None;
@@ -572,44 +372,21 @@ impl<'a> DictionaryCursor<'a> {
             self.term.extend_from_slice(suffix);
             self.peeked = true;
         }
-        Some((self.block?.first_ordinal + self.index as u64, &self.term))
+        Some((((self.next_block - 1) * BLOCK + self.index) as u64, &self.term))
     }
 
     /// Steps over the term seen by `peek`; its info.
+    #[inline]
     pub fn consume(&mut self) -> TermInfo {
         debug_assert!(self.peeked);
         self.peeked = false;
-        let info = self.block.map_or(TermInfo::default(), |b| b.info(self.index));
+        let info = self.infos.map_or(TermInfo::default(), |infos| infos.get(self.index));
         self.index += 1;
         info
     }
 
-    /// Passes over the term that was peeked.
-    fn pass(&mut self) {
-        debug_assert!(self.peeked);
-        self.peeked = false;
-        self.index += 1;
-    }
-
-    /// Whether the next step leaves the block.
-    fn at_block_end(&self) -> bool {
-        !self.peeked && self.block.is_none_or(|b| self.index >= b.n)
-    }
-
-    /// Moves to the first term not below `target`, if that is further on.
-    fn seek_forward(&mut self, target: &[u8]) {
-        let block = self.dictionary.block_of(target);
-        if block >= self.next_block {
-            self.next_block = block;
-            self.block = None;
-            self.peeked = false;
-        }
-        while self.peek().is_some_and(|(_, found)| found < target) {
-            self.pass();
-        }
-    }
-
     /// The term last peeked.
+    #[inline]
     pub fn last_term(&self) -> &[u8] {
         &self.term
     }

@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! 0        magic        8 bytes  "RDXSEG\r\n"
-//! 8        version      u32      2
+//! 8        version      u32      4
 //! 12       reserved     u32      0
 //! 16       segment id   u64
 //! 24       sections, each at a multiple of 8, zeros between
@@ -14,7 +14,7 @@
 //! L - 32   L            u64      length of the file
 //! L - 24   segment id   u64
 //! L - 16   crc32        u32      of the bytes B .. L - 16: checksums, contents and footer so far
-//! L - 12   version      u32      2
+//! L - 12   version      u32      4
 //! L - 8    magic        8 bytes  "RDXEND\r\n"
 //! ```
 //!
@@ -37,7 +37,7 @@ use crate::store::FileBytes;
 
 const MAGIC: &[u8; 8] = b"RDXSEG\r\n";
 const END_MAGIC: &[u8; 8] = b"RDXEND\r\n";
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 pub(crate) const HEADER_LEN: usize = 24;
 const FOOTER_LEN: usize = 40;
 /// Bytes under one checksum.

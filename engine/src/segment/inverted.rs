@@ -16,11 +16,13 @@ use crate::error::{Error, Result};
 use crate::ids::DocId;
 use crate::segment::TermsOption;
 use crate::segment::bounds::Shares;
-use crate::segment::cursor::{ListContext, PostingsCursor, Want};
-use crate::segment::dictionary::{Dictionary, DictionaryWriter, NextByte};
+use crate::segment::cursor::{ListContext, PostingsCursor, Want, visit_tail};
+use crate::segment::dictionary::{Dictionary, DictionaryWriter};
 use crate::segment::extents::{Stream, StreamWriter};
 use crate::segment::file::{FileWriter, Section, SectionKind, Sink};
 use crate::segment::postings::{PostingsWriter, TermInfo};
+use crate::segment::term_walk::{Plain, TermWalk};
+use crate::store::bitpack::BLOCK_LEN;
 
 /// Terms in ascending order, each with its documents in ascending order.
 pub(crate) struct InvertedWriter {
@@ -211,20 +213,22 @@ impl InvertedIndex {
 
     /// Terms that the automaton accepts, in byte order, as long as `visit` answers true.
     pub fn visit_matching<A: fst::Automaton>(&self, automaton: A, visit: &mut dyn FnMut(&[u8], TermInfo) -> bool) {
-        let next_byte = |state: &A::State, from: u16| {
-            (from..256).map(|b| b as u8).find(|&b| automaton.can_match(&automaton.accept(state, b)))
-        };
-        self.dictionary.visit_matching(&automaton, &next_byte, visit);
+        self.walk().run(&mut Plain::new(&automaton), usize::MAX, visit);
     }
 
-    /// The same, for an automaton that knows the `next_byte` with which it can match.
-    pub(crate) fn visit_stepping<A: fst::Automaton>(
-        &self,
-        automaton: &A,
-        next_byte: NextByte<'_, A>,
-        visit: &mut dyn FnMut(&[u8], TermInfo) -> bool,
-    ) {
-        self.dictionary.visit_matching(automaton, next_byte, visit);
+    /// A walk through the terms, before the first.
+    pub(crate) fn walk(&self) -> TermWalk<'_> {
+        TermWalk::new(&self.dictionary)
+    }
+
+    /// Gives all documents of a term whose list is one short piece; false, and none, if it is not.
+    #[inline]
+    pub(crate) fn visit_short(&self, term: &TermInfo, visit: &mut impl FnMut(DocId)) -> bool {
+        let short = (term.doc_freq as usize) < BLOCK_LEN;
+        if short {
+            visit_tail(self.postings.at(term.postings), self.option, term.doc_freq, self.doc_limit, visit);
+        }
+        short
     }
 
     /// Opens the postings of a term that this index answered.

@@ -25,6 +25,8 @@ pub(crate) mod presence;
 pub mod reader;
 pub mod source_dictionary;
 pub(crate) mod stored;
+pub(crate) mod term_block;
+pub(crate) mod term_walk;
 #[cfg(test)]
 mod tests;
 pub(crate) mod train;

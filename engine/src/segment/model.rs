@@ -312,6 +312,17 @@ fn check_terms(reader: &SegmentReader, docs: &[ModelDoc], number: usize, spec: &
         assert_eq!(index.get(term.as_bytes()), Some(info), "{term}");
         assert_eq!(info.doc_freq as usize, model.len());
         assert_eq!(info.total_term_freq, model.values().map(|p| u64::from(freq_of(p))).sum::<u64>());
+        // All documents at once.
+        let mut all = BTreeSet::new();
+        let short = index.visit_short(&info, &mut |doc| assert!(all.insert(doc)));
+        assert_eq!(short, model.len() < 128);
+        let mut words = vec![0u64; docs.len().div_ceil(64)];
+        let mut whole = index.postings(&info, Want::Docs);
+        assert_ne!(whole.next(), NO_MORE_DOCS);
+        while whole.union_block(&mut words) {}
+        let set = |doc: &DocId| words[(*doc / 64) as usize] >> (doc % 64) & 1 == 1;
+        assert!((0..docs.len() as DocId).filter(set).eq(model.keys().copied()));
+        assert!(!short || all.iter().eq(model.keys()));
         // Everything, in order.
         let mut cursor = index.postings(&info, Want::Positions);
         let mut positions = Vec::new();

@@ -10,6 +10,7 @@ use super::{Choices, scatter};
 use crate::segment::dictionary::{Dictionary, DictionaryWriter};
 use crate::segment::extents::Stream;
 use crate::segment::postings::TermInfo;
+use crate::segment::term_walk::{Plain, TermWalk};
 
 const TERMS_MAX: usize = 3000;
 const BYTES_MAX: usize = 100_000;
@@ -104,10 +105,7 @@ fn survive(stream: Stream, index: Vec<u8>, with_infos: bool, probes: &[Vec<u8>])
 }
 
 fn matching<A: Automaton>(dictionary: &Dictionary, automaton: &A, visit: &mut dyn FnMut(&[u8], TermInfo) -> bool) {
-    let next_byte = |state: &A::State, from: u16| {
-        (from..256).map(|b| b as u8).find(|&b| automaton.can_match(&automaton.accept(state, b)))
-    };
-    dictionary.visit_matching(automaton, &next_byte, visit);
+    TermWalk::new(dictionary).run(&mut Plain::new(automaton), usize::MAX, visit);
 }
 
 fn written(c: &mut Choices<'_>, with_infos: bool, damaged: bool) {
