@@ -283,6 +283,27 @@ pub async fn search(backend: &SharedBackend, plan: &SearchPlan) -> ApiResult<Sea
     Ok(outcome)
 }
 
+/// What the parts of a search cost each of its shards; a shard that does not answer is left out.
+pub async fn profile(backend: &SharedBackend, plan: &SearchPlan) -> Vec<Value> {
+    let request = Arc::new(plan.request.clone());
+    let futures: Vec<LocalFuture<'_, Option<Value>>> = plan
+        .targets
+        .iter()
+        .map(|target| {
+            let query = request_of(&request, target);
+            Box::pin(async move {
+                let message = ShardRequest::Profile { query, context: target.context };
+                let Ok(ShardResponse::Profile(mut shown)) = backend.shard(&target.id(), message).await else {
+                    return None;
+                };
+                shown["id"] = format!("[{}][{}][{}]", backend.node().id, target.index.name, target.shard).into();
+                Some(*shown)
+            }) as LocalFuture<'_, _>
+        })
+        .collect();
+    join::all(futures).await.into_iter().flatten().collect()
+}
+
 fn unexpected() -> ApiError {
     ApiError::new(500, "illegal_state_exception", "a search was answered by something else")
 }

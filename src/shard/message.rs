@@ -112,6 +112,13 @@ pub enum ShardRequest {
         /// Answers to searches.
         request: bool,
     },
+    /// What each part of a query and each aggregation costs.
+    Profile {
+        /// The search.
+        query: Arc<SearchRequest>,
+        /// Point in time, as the search has it.
+        context: Option<u64>,
+    },
     /// What its bytes are, and what was written for them.
     Storage,
     /// Counters and sizes.
@@ -152,6 +159,8 @@ pub enum ShardResponse {
         /// Histograms of the stages that happen in a shard.
         snapshot: Snapshot,
     },
+    /// A profile, as answers show it.
+    Profile(Box<serde_json::Value>),
     /// See [`ShardStorage`].
     Storage(Box<ShardStorage>),
     /// Counters.

@@ -15,6 +15,7 @@ pub mod settings;
 pub mod signal;
 
 mod merge;
+mod profile;
 mod read;
 mod request_cache;
 mod write;
@@ -291,6 +292,9 @@ impl<I: NodeIo> Shard<I> {
             }
             ShardRequest::Visible { seq_no, until_ms } => {
                 self.visible_by(seq_no, until_ms).await.map(|()| ShardResponse::Done)
+            }
+            ShardRequest::Profile { query, context } => {
+                self.profile(&query, context).await.map(|shown| ShardResponse::Profile(Box::new(shown)))
             }
             ShardRequest::Storage => Ok(ShardResponse::Storage(Box::new(self.storage()))),
             ShardRequest::Stats => Ok(ShardResponse::Stats(Box::new(self.stats()))),

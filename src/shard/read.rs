@@ -158,7 +158,7 @@ impl<I: NodeIo> Shard<I> {
         Ok(result)
     }
 
-    fn context_of(&self, compiled: &CompiledIndex) -> IndexContext {
+    pub(super) fn context_of(&self, compiled: &CompiledIndex) -> IndexContext {
         let index = self.index.borrow();
         let defaults = IndexContext::default();
         let default_fields = match index.settings.get("index.query.default_field") {
@@ -193,6 +193,20 @@ impl<I: NodeIo> Shard<I> {
         Ok(())
     }
 
+    /// What a search looks at: a point in time that is kept, or what is visible now.
+    pub(super) async fn view(
+        &self,
+        context: Option<u64>,
+        keep_alive_ms: Option<i64>,
+    ) -> ApiResult<(Searcher, CompiledIndex)> {
+        if let Some(id) = context {
+            let (searcher, compiled, _) = self.contexts.borrow_mut().touch(id, self.io.now_ms(), keep_alive_ms)?;
+            return Ok((searcher, compiled));
+        }
+        self.searching().await?;
+        Ok((self.engine.searcher(), self.compiled.borrow().clone()))
+    }
+
     /// Waits until everything up to `seq_no` is visible, at most until then.
     pub(super) async fn visible_by(&self, seq_no: SeqNo, until_ms: i64) -> ApiResult<()> {
         let began = self.io.monotonic_ns();
@@ -213,17 +227,7 @@ impl<I: NodeIo> Shard<I> {
 
     pub(super) async fn search(&self, request: SearchShardRequest) -> ApiResult<SearchShardResponse> {
         let began = self.io.monotonic_ns();
-        let (searcher, compiled) = match request.context {
-            Some(id) => {
-                let (searcher, compiled, _) =
-                    self.contexts.borrow_mut().touch(id, self.io.now_ms(), request.keep_alive_ms)?;
-                (searcher, compiled)
-            }
-            None => {
-                self.searching().await?;
-                (self.engine.searcher(), self.compiled.borrow().clone())
-            }
-        };
+        let (searcher, compiled) = self.view(request.context, request.keep_alive_ms).await?;
         let context = self.context_of(&compiled);
         let deadline = request.deadline_ms.map(|at| began + 1_000_000 * (at - self.io.now_ms()).max(0) as u64);
         let pace = self.io.pace(deadline);
@@ -260,16 +264,7 @@ impl<I: NodeIo> Shard<I> {
     }
 
     pub(super) async fn statistics(&self, query: &Query, context: Option<u64>, now_ms: i64) -> ApiResult<Statistics> {
-        let (searcher, compiled) = match context {
-            Some(id) => {
-                let (searcher, compiled, _) = self.contexts.borrow_mut().touch(id, self.io.now_ms(), None)?;
-                (searcher, compiled)
-            }
-            None => {
-                self.searching().await?;
-                (self.engine.searcher(), self.compiled.borrow().clone())
-            }
-        };
+        let (searcher, compiled) = self.view(context, None).await?;
         let context = self.context_of(&compiled);
         statistics(&searcher, &compiled.mapping, &context, query, now_ms).map_err(|e| self.here(e))
     }

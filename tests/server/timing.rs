@@ -69,6 +69,21 @@ fn parts_of_reads_and_writes_add_up_to_their_time() {
     mostly_accounted(search);
     mostly_accounted(|| client.ask("GET", "/t/_doc/17?profile=timing", None).1);
     mostly_accounted(|| client.ask("PUT", "/t/_doc/17?profile=timing", Some(&json!({"n": 1}))).1);
+    let profiled = json!({"profile": true, "aggs": {"n": {"avg": {"field": "n"}}}, "query": {"bool": {
+        "must": {"match": {"text": "common"}}, "filter": {"range": {"n": {"gte": 100, "lt": 300}}}}}});
+    let (_, answer) = client.ask("POST", "/t/_search", Some(&profiled));
+    let shards = answer["profile"]["shards"].as_array().expect("shards");
+    assert_eq!(shards.len(), 2, "{answer}");
+    for shard in shards {
+        let root = &shard["searches"][0]["query"][0];
+        assert_eq!(root["type"], "BooleanQuery");
+        assert_eq!(root["description"], "+text:(common) #n:[100 TO 300}");
+        assert!(root["time_in_nanos"].as_u64() > Some(0) && root["children"].as_array().map(Vec::len) == Some(2));
+        assert_eq!(shard["aggregations"][0]["type"], "avg");
+    }
+    let matched = |part: &dyn Fn(&Value) -> u64| shards.iter().map(part).sum::<u64>();
+    assert_eq!(matched(&|s| s["searches"][0]["query"][0]["matched"].as_u64().unwrap_or(0)), 200);
+    assert_eq!(matched(&|s| s["searches"][0]["query"][0]["children"][0]["matched"].as_u64().unwrap_or(0)), DOCS as u64);
     let (_, plain) = client.ask("GET", "/t/_doc/17", None);
     assert!(plain.get("timing").is_none());
     let (status, refused) = client.ask("GET", "/t/_doc/17?profile=everything", None);

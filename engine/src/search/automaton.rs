@@ -231,7 +231,9 @@ impl Fuzzy {
             return None;
         }
         match &state.at {
-            Position::Sets(sets) => sets.reached.iter().zip(0..).find(|(set, _)| *set >> self.word.len() & 1 == 1).map(|f| f.1),
+            Position::Sets(sets) => {
+                sets.reached.iter().zip(0..).find(|(set, _)| *set >> self.word.len() & 1 == 1).map(|f| f.1)
+            }
             Position::Rows(rows) => rows.row.last().copied(),
         }
     }

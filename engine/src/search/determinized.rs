@@ -110,7 +110,8 @@ impl ByteClasses {
         }
         let mut classes = [0; 256];
         for byte in 0..256 {
-            let first_of_kind = matches!(byte, 0 | 0x80 | 0x90 | 0xa0 | 0xc2 | 0xe0 | 0xe1 | 0xed | 0xee | 0xf0 | 0xf1 | 0xf4);
+            let first_of_kind =
+                matches!(byte, 0 | 0x80 | 0x90 | 0xa0 | 0xc2 | 0xe0 | 0xe1 | 0xed | 0xee | 0xf0 | 0xf1 | 0xf4);
             classes[byte] = match byte {
                 _ if is_invalid(byte) => 0xff,
                 _ if first_of_kind || used[byte] || used[byte - 1] => byte as u8,

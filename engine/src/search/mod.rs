@@ -9,6 +9,7 @@ mod compile;
 mod compile_text;
 mod conjunction;
 mod cursor;
+pub mod describe;
 pub(crate) mod determinized;
 pub mod doc_set;
 mod exact_phrase;

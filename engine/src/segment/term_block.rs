@@ -285,12 +285,13 @@ mod tests {
     /// Short ones that share much, and some that share more than is counted or take wide ends.
     fn terms() -> impl Strategy<Value = BTreeSet<Vec<u8>>> {
         let short = proptest::collection::vec(b'a'..b'd', 0..6);
-        let long = (250usize..260, proptest::collection::vec(b'a'..b'c', 0..4), 0usize..2).prop_map(|(n, tail, more)| {
-            let mut term = vec![b'a'; n];
-            term.extend(tail);
-            term.extend(vec![b'z'; more * 3000]);
-            term
-        });
+        let long =
+            (250usize..260, proptest::collection::vec(b'a'..b'c', 0..4), 0usize..2).prop_map(|(n, tail, more)| {
+                let mut term = vec![b'a'; n];
+                term.extend(tail);
+                term.extend(vec![b'z'; more * 3000]);
+                term
+            });
         proptest::collection::btree_set(prop_oneof![4 => short, 1 => long], 1..=BLOCK)
     }
 

@@ -58,12 +58,7 @@ impl<'a> TermWalk<'a> {
     }
 
     /// Visits terms in byte order, in up to so many blocks; whether there may be more. `visit` answers whether to go on.
-    pub fn run(
-        &mut self,
-        walk: &mut impl Walk,
-        blocks: usize,
-        visit: &mut dyn FnMut(&[u8], TermInfo) -> bool,
-    ) -> bool {
+    pub fn run(&mut self, walk: &mut impl Walk, blocks: usize, visit: &mut dyn FnMut(&[u8], TermInfo) -> bool) -> bool {
         if !self.started {
             self.started = true;
             if !walk.start() {

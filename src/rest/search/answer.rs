@@ -32,6 +32,7 @@ pub(super) fn write_answer(
     outcome: &SearchOutcome,
     shape: &Shape,
     extra: Option<(&str, &str)>,
+    profile: Option<Vec<Value>>,
     start: u64,
 ) -> ApiResult<Vec<u8>> {
     let aggregations = if plan.request.aggs.is_empty() {
@@ -66,6 +67,9 @@ pub(super) fn write_answer(
     write_hits(&mut top, plan, outcome, shape);
     if let Some(aggregations) = aggregations {
         top.field("aggregations", &aggregations);
+    }
+    if let Some(shards) = profile {
+        top.field("profile", &json!({ "shards": shards }));
     }
     top.end();
     Ok(out)

@@ -21,7 +21,8 @@ use super::params::{self, flag, indices_options, parse_time};
 use super::request::{Content, Request, Response};
 use crate::backend::SharedBackend;
 use crate::coordinate::search::{
-    SearchOutcome, SearchPlan, ShardFailure, Target, failed, search as run, statistics as term_statistics, targets,
+    SearchOutcome, SearchPlan, ShardFailure, Target, failed, profile, search as run, statistics as term_statistics,
+    targets,
 };
 use crate::coordinate::write;
 use crate::dsl::search::{Slice, StoredFields, TRACK_TOTAL_HITS_DEFAULT, query_param};
@@ -231,7 +232,8 @@ async fn execute(backend: &SharedBackend, request: &Request, prepared: Prepared,
     let outcome = run(backend, &plan).await?;
     check_partial(backend, request, &plan, &outcome)?;
     let extra = body.pit.as_ref().map(|(id, _)| ("pit_id", id.as_str()));
-    write_answer(backend, &plan, &outcome, &shape, extra, start)
+    let profiled = if body.profile { Some(profile(backend, &plan).await) } else { None };
+    write_answer(backend, &plan, &outcome, &shape, extra, profiled, start)
 }
 
 /// Steps in which the answers of the shards would be merged, with this many at a time.

@@ -108,7 +108,7 @@ pub(super) async fn scroll_page(
         // Sorted by score, the best one is the first hit of the first page.
         outcome.max_score = outcome.max_score.or_else(|| outcome.hits.first().map(|h| h.top.score));
     }
-    write_answer(backend, &plan, &outcome, &shape, Some(("_scroll_id", id)), start)
+    write_answer(backend, &plan, &outcome, &shape, Some(("_scroll_id", id)), None, start)
 }
 
 /// `GET|POST /_search/scroll[/{scroll_id}]`

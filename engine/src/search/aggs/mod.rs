@@ -31,4 +31,5 @@ pub mod values;
 pub use collect::{AggCollector, AggContext, BATCH, SegmentAggs};
 pub use finalize::{RenderOptions, finalize, merge_shards};
 pub use partial::AggPartial;
+pub use path::type_name;
 pub use request::*;

@@ -174,7 +174,7 @@ pub(crate) fn value_at(path: &str, requests: &[AggRequest], subs: &[AggPartial])
 }
 
 /// The aggregation's type as requests name it.
-pub(crate) fn type_name(kind: &AggKind) -> &'static str {
+pub fn type_name(kind: &AggKind) -> &'static str {
     match kind {
         AggKind::Metric { metric, .. } => match metric {
             Metric::Avg => "avg",
