@@ -87,6 +87,9 @@ pub struct QueryOptions {
     /// Only groups that start with this
     #[arg(long, default_value = "")]
     pub only: String,
+    /// Let the engine keep the documents of repeated filters; its peers' caches are off
+    #[arg(long)]
+    pub filter_cache: bool,
 }
 
 /// Fields of the corpus.

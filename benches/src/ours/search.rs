@@ -3,10 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use ringdex_engine::budget::Pool;
 use ringdex_engine::pace::Unpaced;
 use ringdex_engine::query::{Bound, Fuzziness, MatchKind, Query, QueryKind, TextOptions, Value};
 use ringdex_engine::search::aggs::{AggKind, AggRequest, HistogramRequest, Metric, TermsRequest, ValuesSource};
-use ringdex_engine::search::{IndexContext, Missing, SearchRequest, SortBy, SortKey, TrackTotalHits, execute};
+use ringdex_engine::search::{
+    FilterCache, IndexContext, Missing, SearchRequest, SortBy, SortKey, TrackTotalHits, execute,
+};
+use ringdex_engine::seed::HashSeed;
 
 use super::{ENGINE, Outcome, mapping, on_executor, open};
 use crate::job::{self, Draw, FUZZY_EXPANSIONS, Job, QueryOptions, WEEK_MS};
@@ -19,7 +23,8 @@ pub fn query(dir: &Path, queries: &[PathBuf], options: &QueryOptions) -> Outcome
     on_executor(async {
         let engine = open(dir, &Default::default()).await?;
         let searcher = engine.searcher();
-        let context = IndexContext::default();
+        let cache = || FilterCache::new(Pool::new("filter_cache", 256 << 20), 10_000, HashSeed::new(0));
+        let context = IndexContext { filter_cache: options.filter_cache.then(cache), ..IndexContext::default() };
         let measured = report::measure(&jobs, options.reps, options.warm_s, |i| {
             let found = execute::query(&searcher, &mapping, &context, &requests[i], &Unpaced);
             let found = now(found).expect("a query of the job");
@@ -30,6 +35,9 @@ pub fn query(dir: &Path, queries: &[PathBuf], options: &QueryOptions) -> Outcome
             }
         });
         measured.print(ENGINE, searcher.segments.len());
+        if let Some(cache) = &context.filter_cache {
+            eprintln!("{cache:?}");
+        }
         Ok(())
     })?
 }

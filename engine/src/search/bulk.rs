@@ -50,6 +50,7 @@ impl<'a> Plan<'a> {
                 None => Plan::Done,
             },
             Weight::Constant { inner, .. } if !scores => Plan::new(segment, inner, false),
+            Weight::Kept(kept) if segment.evaluated(weight).is_none() => Plan::new(segment, &kept.inner, false),
             Weight::Bool(b) if !scores && b.sole().is_some() => Plan::new(segment, b.sole().expect("asked"), false),
             Weight::Bool(b)
                 if b.filter.is_empty() && b.must_not.is_empty() && b.should.is_empty() && all_terms(&b.must) =>
@@ -91,7 +92,10 @@ impl<'a> Plan<'a> {
                 if b.must_not.is_empty()
                     && (b.should.is_empty() || !scores && b.minimum == 0)
                     && b.must.len() + b.filter.len() > 0
-                    && b.must.iter().chain(&b.filter).all(|w| matches!(w, Weight::Term(_) | Weight::Leaf(_))) =>
+                    && b.must
+                        .iter()
+                        .chain(&b.filter)
+                        .all(|w| matches!(w, Weight::Term(_)) || segment.evaluated(w).is_some()) =>
             {
                 Plan::filtered(segment, b, scores).unwrap_or_else(|| Plan::any(segment.open(weight, scores)))
             }

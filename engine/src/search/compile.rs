@@ -17,7 +17,7 @@ use crate::search::filter_key::FilterKey;
 use crate::search::min_should_match::minimum_should_match;
 use crate::search::regexp::Regexp;
 use crate::search::statistics::Statistics;
-use crate::search::weight::{BoolWeight, Leaf, LeafWeight, Pattern, TermWeight, Weight};
+use crate::search::weight::{BoolWeight, KeptWeight, Leaf, LeafWeight, Pattern, TermWeight, Weight};
 use crate::search::{IndexContext, Searcher};
 use crate::segment::TermsOption;
 use crate::segment::reader::TermInfo;
@@ -49,6 +49,8 @@ pub(crate) struct Compiler<'a> {
     slots: Cell<usize>,
     /// By slot; only with a cache.
     filters: RefCell<Vec<Option<FilterKey>>>,
+    /// Whether clauses that only filter are looked up in the cache as a whole, too.
+    keeping: Cell<bool>,
     depth: Cell<usize>,
 }
 
@@ -102,8 +104,15 @@ impl<'a> Compiler<'a> {
             stats: RefCell::default(),
             slots: Cell::new(0),
             filters: RefCell::default(),
+            keeping: Cell::new(false),
             depth: Cell::new(0),
         }
+    }
+
+    /// For searches: filters made of several clauses go to the cache, too.
+    pub(crate) fn keeping(self) -> Compiler<'a> {
+        self.keeping.set(self.index.filter_cache.is_some());
+        self
     }
 
     /// The whole query.
@@ -231,6 +240,25 @@ impl Compiler<'_> {
         weight
     }
 
+    /// A clause that only filters.
+    fn compile_filter(&self, query: &Query) -> Result<Weight> {
+        // What is inside a filter that is kept is not kept by itself.
+        let keeping = self.keeping.replace(false);
+        let compiled = self.compile(query, 1.0, false);
+        self.keeping.set(keeping);
+        let weight = compiled?;
+        let Some(cache) = self.index.filter_cache.as_ref().filter(|_| keeping) else { return Ok(weight) };
+        let Some(key) = cache.key_of_clauses(&weight) else { return Ok(weight) };
+        let slot = self.slots.get();
+        self.slots.set(slot + 1);
+        self.filters.borrow_mut().push(Some(key));
+        Ok(Weight::Kept(KeptWeight { inner: Box::new(weight), slot }))
+    }
+
+    fn compile_filters(&self, queries: &[Query]) -> Result<Vec<Weight>> {
+        queries.iter().map(|q| self.compile_filter(q)).collect()
+    }
+
     fn compile_all(&self, queries: &[Query], boost: f32, scores: bool) -> Result<Vec<Weight>> {
         queries.iter().map(|q| self.compile(q, boost, scores)).collect()
     }
@@ -319,7 +347,7 @@ impl Compiler<'_> {
                 self.bool_query(must, filter, should, must_not, minimum_should_match.as_deref(), boost, scores)
             }
             QueryKind::ConstantScore { filter } => {
-                let inner = self.compile(filter, 1.0, false)?;
+                let inner = self.compile_filter(filter)?;
                 Ok(if inner.is_none() {
                     Weight::None
                 } else {
@@ -381,9 +409,9 @@ impl Compiler<'_> {
         let required = !must.is_empty() || !filter.is_empty();
         let mut weight = BoolWeight {
             must: self.compile_all(must, boost, scores)?,
-            filter: self.compile_all(filter, boost, false)?,
+            filter: self.compile_filters(filter)?,
             should: self.compile_all(should, boost, scores)?,
-            must_not: self.compile_all(must_not, boost, false)?,
+            must_not: self.compile_filters(must_not)?,
             minimum: 0,
         };
         if !should.is_empty() {

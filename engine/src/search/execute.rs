@@ -104,7 +104,7 @@ pub async fn query<P: Pace>(
             Order::Keys(plan) => plan.needs_scores(),
         };
     let all = Query::from(crate::query::QueryKind::MatchAll);
-    let compiler = Compiler::new(mapping, index, searcher, request.now_ms, request.statistics.as_ref(), None);
+    let compiler = Compiler::new(mapping, index, searcher, request.now_ms, request.statistics.as_ref(), None).keeping();
     let compiled = compiler.compile_query(request.query.as_ref().unwrap_or(&all), scores)?;
     compiled.note_uses();
     let post_filter = request
@@ -236,6 +236,7 @@ fn known_total(weight: &Weight, searcher: &Searcher) -> Option<u64> {
             whole.then(|| term.doc_freq())
         }
         Weight::Constant { inner, .. } => known_total(inner, searcher),
+        Weight::Kept(kept) => known_total(&kept.inner, searcher),
         Weight::Bool(weight) => known_total(weight.sole()?, searcher),
         _ => None,
     }

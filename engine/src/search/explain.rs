@@ -113,6 +113,8 @@ impl<'a> Segment<'a> {
         match weight {
             Weight::None => Explanation::no(format!("{} doesn't match id {doc}", weight.text()), Vec::new()),
             Weight::All { score } => Explanation::yes(*score, boosted("*:*".to_owned(), *score), Vec::new()),
+            // Not made for explanations; its clauses tell more than its set.
+            Weight::Kept(kept) => self.explain(&kept.inner, doc),
             Weight::Leaf(_) | Weight::Constant { .. } => match self.at(weight, doc) {
                 Some((_, score)) => Explanation::yes(score, boosted(weight.text(), score), Vec::new()),
                 None => Explanation::no(format!("{} doesn't match id {doc}", weight.text()), Vec::new()),

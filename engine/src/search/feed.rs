@@ -44,10 +44,14 @@ impl<'a> Feed<'a> {
                 Some(cursor) => Feed::Term(cursor),
                 None => Feed::Plan(Plan::Done),
             },
-            Weight::Leaf(leaf) => match &segment.leaves[leaf.slot] {
-                Evaluated::Everything => Feed::All { next: 0, doc_count, score: if scores { leaf.score } else { 0.0 } },
-                Evaluated::Set(set, _) if !scores => Feed::Set { set, next: 0 },
-                Evaluated::List(list) if !scores => Feed::List(list),
+            Weight::Leaf(_) | Weight::Kept(_) => match (segment.evaluated(weight), weight) {
+                (Some(Evaluated::Everything), Weight::Leaf(leaf)) if scores => {
+                    Feed::All { next: 0, doc_count, score: leaf.score }
+                }
+                (Some(Evaluated::Everything), _) => Feed::All { next: 0, doc_count, score: 0.0 },
+                (Some(Evaluated::Set(set, _)), _) if !scores => Feed::Set { set, next: 0 },
+                (Some(Evaluated::List(list)), _) if !scores => Feed::List(list),
+                (None, Weight::Kept(kept)) => Feed::new(segment, &kept.inner, false),
                 _ => Feed::Plan(Plan::new(segment, weight, scores)),
             },
             _ => Feed::Plan(Plan::new(segment, weight, scores)),

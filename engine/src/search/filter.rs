@@ -3,19 +3,14 @@
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::ids::NO_MORE_DOCS;
 use crate::mapping::Mapping;
 use crate::pace::{Pace, Unpaced};
 use crate::query::Query;
-use crate::search::compile::{self, Compiled};
+use crate::search::compile::{Compiled, Compiler};
 use crate::search::doc_set::DocSet;
 use crate::search::leaf::{self, Evaluated};
 use crate::search::open::Segment;
-use crate::search::weight::Weight;
 use crate::search::{IndexContext, Searcher, SegmentView};
-
-/// Candidates looked at between two questions to the pace.
-const CANDIDATES_PER_TURN: u32 = 8192;
 
 /// A compiled query without scores; ask it for each segment of the searcher it was compiled for.
 pub struct Filter {
@@ -34,7 +29,8 @@ pub fn compile_filter(
     searcher: &Searcher,
     now_ms: i64,
 ) -> Result<Filter> {
-    let compiled = compile::compile(query, mapping, index, searcher, now_ms, false)?;
+    let compiler = Compiler::new(mapping, index, searcher, now_ms, None, None).keeping();
+    let compiled = compiler.compile_query(query, false)?;
     compiled.note_uses();
     Ok(Filter { compiled, searcher: searcher.clone() })
 }
@@ -62,28 +58,11 @@ impl Filter {
         let view = &self.searcher.segments[ordinal];
         let leaves = leaf::evaluate(&self.compiled, ordinal, view, pace).await?;
         let segment = Segment { ordinal, reader: &view.reader, leaves: &leaves };
-        if let Weight::Leaf(leaf) = &self.compiled.weight
-            && let Evaluated::Set(set, _) = &leaves[leaf.slot]
-        {
+        if let Some(Evaluated::Set(set, _)) = segment.evaluated(&self.compiled.weight) {
             return Ok(DocSet::clone(set));
         }
-        let mut cursor = segment.open(&self.compiled.weight, false);
         let mut set = DocSet::empty(view.reader.doc_count());
-        let mut doc = cursor.doc();
-        let mut turn_end = CANDIDATES_PER_TURN;
-        while doc != NO_MORE_DOCS {
-            if doc >= turn_end {
-                turn_end = doc.saturating_add(CANDIDATES_PER_TURN);
-                pace.yield_if_needed().await;
-                if pace.stopped() {
-                    break;
-                }
-            }
-            if cursor.matches() {
-                set.insert(doc);
-            }
-            doc = cursor.next();
-        }
+        leaf::matches(segment.open(&self.compiled.weight, false), pace, |doc| set.insert(doc)).await;
         Ok(set)
     }
 }

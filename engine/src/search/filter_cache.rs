@@ -20,7 +20,7 @@ use crate::search::Searcher;
 use crate::search::doc_set::DocSet;
 use crate::search::filter_key::FilterKey;
 use crate::search::leaf::Evaluated;
-use crate::search::weight::Leaf;
+use crate::search::weight::{Leaf, Weight};
 use crate::seed::HashSeed;
 use crate::segment::reader::SegmentReader;
 
@@ -130,6 +130,11 @@ impl FilterCache {
         FilterKey::new(leaf, self.seed)
     }
 
+    /// The key of clauses that filter as a whole.
+    pub(crate) fn key_of_clauses(&self, weight: &Weight) -> Option<FilterKey> {
+        FilterKey::of_clauses(weight, self.seed)
+    }
+
     /// Remembers that a search uses the filter.
     pub(crate) fn note_use(&self, key: &FilterKey) {
         let history = &mut *self.history.borrow_mut();
@@ -159,7 +164,7 @@ impl FilterCache {
 
     /// Keeps the filter's documents, all of them, if there is memory or others can give way.
     pub(crate) fn keep(&self, segment: SegmentId, key: &FilterKey, docs: &Evaluated) {
-        assert!(!matches!(docs, Evaluated::Column), "not a set of documents");
+        assert!(!matches!(docs, Evaluated::Column | Evaluated::Clauses), "not a set of documents");
         let bytes = docs.size_bytes() + key.bytes.len() as u64 + ENTRY_BYTES;
         self.sets.borrow_mut().insert((segment, key.clone()), docs.clone(), bytes);
     }
@@ -174,7 +179,7 @@ impl std::fmt::Debug for FilterCache {
 impl Evaluated {
     fn size_bytes(&self) -> u64 {
         match self {
-            Evaluated::Nothing | Evaluated::Everything | Evaluated::Column => 0,
+            Evaluated::Nothing | Evaluated::Everything | Evaluated::Column | Evaluated::Clauses => 0,
             Evaluated::Set(set, _) => (size_of::<DocSet>() + set.size_bytes()) as u64,
             Evaluated::List(docs) => (docs.capacity() * 4) as u64,
         }
@@ -332,7 +337,22 @@ mod tests {
         let prefix =
             || Query::from(QueryKind::Prefix { field: "k".into(), value: "a".into(), case_insensitive: false });
         let slice = || Query::from(QueryKind::Slice { field: "_id".into(), id: 1, max: 3 });
+        let either = || {
+            Query::from(QueryKind::Bool {
+                must: Vec::new(),
+                filter: Vec::new(),
+                should: vec![range(a, a + 9), words(), term("t", Value::String("y".into()))],
+                must_not: Vec::new(),
+                minimum_should_match: None,
+            })
+        };
+        let nested = || boolean(vec![x()], vec![either()], vec![range(b, b + 20)]);
         let queries = vec![
+            boolean(vec![x()], vec![either()], vec![]),
+            boolean(vec![x()], vec![either(), range(a, b)], vec![nested()]),
+            boolean(vec![], vec![nested()], vec![]),
+            Query::from(QueryKind::ConstantScore { filter: Box::new(either()) }),
+            nested(),
             range(a, b),
             range(b - 100, a),
             boolean(vec![x()], vec![range(a, b)], vec![]),
@@ -443,6 +463,24 @@ mod tests {
             search(Query::from(QueryKind::Ids { values: vec!["1".into()] }));
         }
         assert_eq!(cache.stats(), before, "terms, everything and ids are not for the cache");
+    }
+
+    #[test]
+    fn clauses_are_kept_as_a_whole_and_then_their_parts_are_not_asked_for() {
+        let shard = filled(10_000);
+        let cache = FilterCache::new(Pool::new("filter_cache", 1 << 20), 10_000, HashSeed::new(1));
+        let should = vec![range(5, 700), term("t", Value::String("y".into()))];
+        let (must, filter, must_not) = (Vec::new(), Vec::new(), Vec::new());
+        let either = Query::from(QueryKind::Bool { must, filter, should, must_not, minimum_should_match: None });
+        let query = boolean(vec![term("t", Value::String("x".into()))], vec![either], vec![]);
+        let without = shard.search(&request(query.clone(), 100), None, &Unpaced);
+        // The range is kept at its second use, and the whole at its fourth; from then on only the whole is asked for.
+        for (round, want) in
+            [(1, (0, 2, 0)), (2, (0, 4, 1)), (3, (1, 5, 1)), (4, (2, 6, 2)), (5, (3, 6, 2)), (6, (4, 6, 2))]
+        {
+            assert_eq!(shard.search(&request(query.clone(), 100), Some(&cache), &Unpaced), without);
+            assert_eq!(counts(&cache), want, "round {round}");
+        }
     }
 
     #[test]

@@ -1,11 +1,11 @@
-//! What tells one filter from another: the bytes of a compiled leaf. Whatever decides which documents of a segment it
+//! What tells one filter from another: the bytes of a compiled leaf, or of several clauses. Whatever decides which documents of a segment it
 //! matches is in them, and `now` is a number by then, so that equal bytes on equal segments mean equal documents.
 
 use std::hash::{Hash, Hasher};
 use std::ops::{Bound, RangeInclusive};
 use std::rc::Rc;
 
-use crate::search::weight::{Leaf, Pattern};
+use crate::search::weight::{Leaf, Pattern, Weight};
 use crate::seed::HashSeed;
 
 /// Filters with longer keys are not cached: they would take more memory than the documents that they match.
@@ -41,8 +41,20 @@ impl FilterKey {
         let uses_needed = uses_needed(leaf)?;
         let mut out = Writer(Vec::new());
         out.leaf(leaf)?;
-        let hash = seed.hash(&out.0);
-        Some(FilterKey { bytes: out.0.into(), hash, uses_needed })
+        Some(out.key(uses_needed, seed))
+    }
+
+    /// The key of a filter made of others, a phrase or synonyms; none for what is cached by itself or never.
+    pub(crate) fn of_clauses(weight: &Weight, seed: HashSeed) -> Option<FilterKey> {
+        let uses_needed = match weight {
+            Weight::Bool(_) | Weight::DisMax { .. } => 4,
+            Weight::Phrase(_) | Weight::Synonyms(_) => 5,
+            Weight::Constant { inner, .. } => return FilterKey::of_clauses(inner, seed),
+            _ => return None,
+        };
+        let mut out = Writer(Vec::new());
+        out.weight(weight)?;
+        Some(out.key(uses_needed, seed))
     }
 }
 
@@ -65,6 +77,48 @@ fn uses_needed(leaf: &Leaf) -> Option<usize> {
 struct Writer(Vec<u8>);
 
 impl Writer {
+    fn key(self, uses_needed: usize, seed: HashSeed) -> FilterKey {
+        let hash = seed.hash(&self.0);
+        FilterKey { bytes: self.0.into(), hash, uses_needed }
+    }
+
+    /// What matches, not how it scores.
+    fn weight(&mut self, weight: &Weight) -> Option<()> {
+        match weight {
+            Weight::None => drop(self.tag(16)),
+            Weight::All { .. } => drop(self.tag(17)),
+            Weight::Term(t) => drop(self.tag(18).text(&*t.field).text(&t.term)),
+            Weight::Synonyms(s) => {
+                self.tag(19).text(&*s.field).number(s.terms.len() as u64);
+                s.terms.iter().try_for_each(|t| self.text(&t.term).fits())?;
+            }
+            Weight::Phrase(p) => {
+                self.tag(20).text(&*p.field).number(u64::from(p.slop)).number(p.slots.len() as u64);
+                for slot in &p.slots {
+                    self.number(u64::from(slot.offset)).number(slot.terms.len() as u64);
+                    slot.terms.iter().try_for_each(|t| self.text(&t.term).fits())?;
+                }
+            }
+            Weight::Leaf(leaf) => return self.tag(21).leaf(&leaf.leaf),
+            Weight::Bool(b) => {
+                self.tag(22).number(b.minimum as u64);
+                for clauses in [&b.must, &b.filter, &b.should, &b.must_not] {
+                    self.number(clauses.len() as u64);
+                    clauses.iter().try_for_each(|w| self.weight(w))?;
+                }
+            }
+            Weight::DisMax { parts, .. } => {
+                self.tag(23).number(parts.len() as u64);
+                parts.iter().try_for_each(|w| self.weight(w))?;
+            }
+            // Its negative part only scores.
+            Weight::Boosting { positive, .. } => return self.weight(positive),
+            Weight::Constant { inner, .. } => return self.weight(inner),
+            Weight::Kept(kept) => return self.weight(&kept.inner),
+        }
+        self.fits()
+    }
+
     fn leaf(&mut self, leaf: &Leaf) -> Option<()> {
         match leaf {
             Leaf::Terms { field, terms } => {
@@ -104,7 +158,10 @@ impl Writer {
                 self.tag(4).number(fields.len() as u64);
                 fields.iter().try_for_each(|field| self.text(&**field).fits())?;
             }
-            Leaf::Ids { .. } => return None,
+            Leaf::Ids { ids } => {
+                self.tag(8).number(ids.len() as u64);
+                ids.iter().try_for_each(|id| self.text(id).fits())?;
+            }
             Leaf::Routing { values } => {
                 self.tag(5).number(values.as_ref().map_or(u64::MAX, |v| v.len() as u64));
                 values.iter().flatten().try_for_each(|value| self.text(value).fits())?;
@@ -150,6 +207,7 @@ mod tests {
     use super::*;
     use crate::search::automaton::Wildcard;
     use crate::search::regexp::Regexp;
+    use crate::search::weight::{BoolWeight, LeafWeight};
 
     #[test]
     fn different_filters_have_different_keys_and_equal_ones_the_same() {
@@ -195,6 +253,41 @@ mod tests {
                 assert_eq!(x.hash == y.hash, i == j, "{i} and {j}");
             }
         }
+    }
+
+    #[test]
+    fn clauses_are_told_apart_by_what_they_match_and_not_by_how_they_score() {
+        let leaf = |n: u64, score| {
+            let leaf = Leaf::Numbers { field: "f".into(), ranges: vec![n..=n] };
+            Weight::Leaf(LeafWeight { leaf, score, text: String::new(), slot: 0 })
+        };
+        let both = |n, m, score| vec![leaf(n, score), leaf(m, score)];
+        let bool = |must, filter, should, must_not, minimum| {
+            Weight::Bool(BoolWeight { must, filter, should, must_not, minimum })
+        };
+        let make = |score: f32| -> Vec<Weight> {
+            vec![
+                bool(both(1, 2, score), vec![], vec![], vec![], 0),
+                bool(both(2, 1, score), vec![], vec![], vec![], 0),
+                bool(vec![leaf(1, score)], vec![leaf(2, score)], vec![], vec![], 0),
+                bool(vec![], vec![], both(1, 2, score), vec![], 1),
+                bool(vec![], vec![], both(1, 2, score), vec![], 2),
+                bool(vec![leaf(1, score)], vec![], vec![], vec![leaf(2, score)], 0),
+                Weight::DisMax { parts: both(1, 2, score), tie: score },
+                Weight::DisMax { parts: vec![Weight::All { score }, leaf(1, score)], tie: score },
+                Weight::DisMax { parts: vec![Weight::None, leaf(1, score)], tie: score },
+            ]
+        };
+        let keys = |weights: Vec<Weight>| -> Vec<FilterKey> {
+            weights.iter().map(|w| FilterKey::of_clauses(w, HashSeed::new(7)).unwrap()).collect()
+        };
+        let (a, b) = (keys(make(1.0)), keys(make(2.0)));
+        for (i, x) in a.iter().enumerate() {
+            for (j, y) in b.iter().enumerate() {
+                assert_eq!(x == y, i == j, "{i} and {j}");
+            }
+        }
+        assert!(FilterKey::of_clauses(&leaf(1, 1.0), HashSeed::new(7)).is_none(), "kept by itself");
     }
 
     #[test]

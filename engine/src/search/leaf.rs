@@ -9,14 +9,18 @@ use crate::ids::{DocId, NO_MORE_DOCS};
 use crate::pace::Pace;
 use crate::search::SegmentView;
 use crate::search::compile::Compiled;
+use crate::search::cursor::Cursor;
 use crate::search::determinized::{ByteAutomaton, Determinized};
 use crate::search::doc_set::DocSet;
-use crate::search::weight::{BoolWeight, Leaf, LeafWeight, Pattern, Weight};
+use crate::search::open::Segment;
+use crate::search::weight::{BoolWeight, KeptWeight, Leaf, LeafWeight, Pattern, Weight};
 use crate::segment::reader::{FieldReader, InvertedIndex, SegmentReader, TermInfo, Want};
 use crate::store::bitpack::BLOCK_LEN;
 
 /// Postings walked between two questions to the pace.
 const POSTINGS_PER_TURN: u64 = 16_384;
+/// Candidates of clauses looked at between two questions to the pace.
+const CANDIDATES_PER_TURN: u32 = 8192;
 /// Terms visited between two questions to the pace.
 const TERMS_PER_TURN: usize = 512;
 /// What opening a list costs, in postings.
@@ -43,6 +47,8 @@ pub(crate) enum Evaluated {
     List(Rc<Vec<DocId>>),
     /// To be looked up in the field's number column, document by document.
     Column,
+    /// Not a leaf, and not in the cache: its clauses tell.
+    Clauses,
 }
 
 /// Evaluates all leaves of a query (by slot) on segment `ordinal`, or takes them from the cache.
@@ -55,33 +61,111 @@ pub(crate) async fn evaluate<P: Pace>(
     view: &SegmentView,
     pace: &P,
 ) -> Result<Vec<Evaluated>> {
-    let mut planned = Vec::new();
-    plan(&compiled.weight, ordinal, u64::MAX, &mut planned);
     let mut out: Vec<Evaluated> = Vec::new();
     out.resize_with(compiled.slots, Evaluated::default);
-    for (leaf, lead) in planned {
+    let mut planned = Vec::new();
+    plan(&compiled.weight, ordinal, u64::MAX, &mut planned);
+    let reader = &view.reader;
+    // What stands before this in the plan belongs to clauses that are known as a whole.
+    let mut skip = 0;
+    for (at, one) in planned.iter().enumerate() {
         if pace.stopped() {
             break;
         }
-        let reader = &view.reader;
-        let Some((cache, key)) = compiled.filters.as_ref().and_then(|f| f.on(leaf.slot, reader)) else {
-            out[leaf.slot] = evaluate_leaf(&leaf.leaf, reader, lead, pace).await?;
+        if at < skip {
             continue;
-        };
-        out[leaf.slot] = match cache.get(reader.segment_id(), key) {
-            Some(known) => known,
-            None if cache.wants(key) && worth_keeping(&leaf.leaf, reader, lead) => {
-                let docs = evaluate_leaf(&leaf.leaf, reader, u64::MAX, pace).await?;
-                // What was stopped is not complete.
-                if !pace.stopped() {
-                    cache.keep(reader.segment_id(), key, &docs);
+        }
+        match *one {
+            Planned::Leaf(leaf, lead) => out[leaf.slot] = of_leaf(compiled, leaf, reader, lead, pace).await?,
+            Planned::Clauses { kept, lead, leaves } => {
+                let filter = compiled.filters.as_ref().and_then(|f| f.on(kept.slot, reader));
+                out[kept.slot] = match filter {
+                    None => Evaluated::Clauses,
+                    Some((cache, key)) => match cache.get(reader.segment_id(), key) {
+                        Some(known) => {
+                            skip = at + 1 + leaves;
+                            known
+                        }
+                        None if cache.wants(key)
+                            && cost(&kept.inner, ordinal).min(u64::from(reader.doc_count())) / KEEP_FACTOR <= lead =>
+                        {
+                            for one in &planned[at + 1..][..leaves] {
+                                let Planned::Leaf(leaf, _) = *one else { unreachable!("kept is not inside kept") };
+                                out[leaf.slot] = of_leaf(compiled, leaf, reader, u64::MAX, pace).await?;
+                            }
+                            let docs = of_clauses(&kept.inner, ordinal, reader, &out, pace).await;
+                            if pace.stopped() {
+                                break;
+                            }
+                            cache.keep(reader.segment_id(), key, &docs);
+                            skip = at + 1 + leaves;
+                            docs
+                        }
+                        None => Evaluated::Clauses,
+                    },
                 }
-                docs
             }
-            None => evaluate_leaf(&leaf.leaf, reader, lead, pace).await?,
-        };
+        }
     }
     Ok(out)
+}
+
+/// The documents of clauses whose leaves have been evaluated; incomplete when stopped.
+async fn of_clauses<P: Pace>(
+    weight: &Weight,
+    ordinal: usize,
+    reader: &SegmentReader,
+    leaves: &[Evaluated],
+    pace: &P,
+) -> Evaluated {
+    let segment = Segment { ordinal, reader, leaves };
+    let mut gather = Gather::new(reader.doc_count());
+    matches(segment.open(weight, false), pace, |doc| gather.add(doc)).await;
+    gather.finish()
+}
+
+/// All matches of a cursor, until stopped.
+pub(crate) async fn matches<P: Pace>(mut cursor: Cursor<'_>, pace: &P, mut each: impl FnMut(DocId)) {
+    let mut doc = cursor.doc();
+    let mut turn_end = CANDIDATES_PER_TURN;
+    while doc != NO_MORE_DOCS {
+        if doc >= turn_end {
+            turn_end = doc.saturating_add(CANDIDATES_PER_TURN);
+            pace.yield_if_needed().await;
+            if pace.stopped() {
+                return;
+            }
+        }
+        if cursor.matches() {
+            each(doc);
+        }
+        doc = cursor.next();
+    }
+}
+
+/// The documents of one leaf, from the cache or not.
+async fn of_leaf<P: Pace>(
+    compiled: &Compiled,
+    leaf: &LeafWeight,
+    reader: &SegmentReader,
+    lead: u64,
+    pace: &P,
+) -> Result<Evaluated> {
+    let Some((cache, key)) = compiled.filters.as_ref().and_then(|f| f.on(leaf.slot, reader)) else {
+        return evaluate_leaf(&leaf.leaf, reader, lead, pace).await;
+    };
+    if let Some(known) = cache.get(reader.segment_id(), key) {
+        return Ok(known);
+    }
+    if !cache.wants(key) || !worth_keeping(&leaf.leaf, reader, lead) {
+        return evaluate_leaf(&leaf.leaf, reader, lead, pace).await;
+    }
+    let docs = evaluate_leaf(&leaf.leaf, reader, u64::MAX, pace).await?;
+    // What was stopped is not complete.
+    if !pace.stopped() {
+        cache.keep(reader.segment_id(), key, &docs);
+    }
+    Ok(docs)
 }
 
 /// Whether finding all documents of a leaf is not out of proportion to a search that has at most `lead` to look at.
@@ -98,10 +182,27 @@ fn worth_keeping(leaf: &Leaf, reader: &SegmentReader, lead: u64) -> bool {
     }
 }
 
-/// Leaves with how many documents another required clause leaves of the segment.
-fn plan<'a>(weight: &'a Weight, ordinal: usize, lead: u64, out: &mut Vec<(&'a LeafWeight, u64)>) {
+/// Something to evaluate, with how many documents another required clause leaves of the segment.
+#[derive(Clone, Copy)]
+enum Planned<'a> {
+    Leaf(&'a LeafWeight, u64),
+    /// Followed by so many leaves.
+    Clauses {
+        kept: &'a KeptWeight,
+        lead: u64,
+        leaves: usize,
+    },
+}
+
+fn plan<'a>(weight: &'a Weight, ordinal: usize, lead: u64, out: &mut Vec<Planned<'a>>) {
     match weight {
-        Weight::Leaf(leaf) => out.push((leaf, lead)),
+        Weight::Leaf(leaf) => out.push(Planned::Leaf(leaf, lead)),
+        Weight::Kept(kept) => {
+            let at = out.len();
+            out.push(Planned::Clauses { kept, lead, leaves: 0 });
+            plan(&kept.inner, ordinal, lead, out);
+            out[at] = Planned::Clauses { kept, lead, leaves: out.len() - at - 1 };
+        }
         Weight::Bool(BoolWeight { must, filter, should, must_not, .. }) => {
             let lead = must.iter().chain(filter).map(|w| cost(w, ordinal)).min().unwrap_or(u64::MAX).min(lead);
             must.iter().chain(filter).chain(must_not).for_each(|w| plan(w, ordinal, lead, out));
@@ -129,6 +230,7 @@ fn cost(weight: &Weight, ordinal: usize) -> u64 {
         }
         Weight::Bool(b) => b.must.iter().chain(&b.filter).map(|w| cost(w, ordinal)).min().unwrap_or(u64::MAX),
         Weight::Constant { inner, .. } => cost(inner, ordinal),
+        Weight::Kept(kept) => cost(&kept.inner, ordinal),
         Weight::All { .. } | Weight::Leaf(_) | Weight::DisMax { .. } | Weight::Boosting { .. } => u64::MAX,
     }
 }

@@ -53,6 +53,10 @@ impl<'a> Segment<'a> {
                     inner
                 }
             }
+            Weight::Kept(kept) => match &self.leaves[kept.slot] {
+                Evaluated::Clauses => self.open(&kept.inner, false),
+                docs => self.docs(docs),
+            },
             Weight::Bool(weight) => self.bool(weight, scores),
             Weight::DisMax { parts, tie } => {
                 let parts = parts.iter().map(|p| self.open(p, scores)).collect();
@@ -118,13 +122,27 @@ impl<'a> Segment<'a> {
         Some(ExactPhrase::new(words, norms, phrase.bm25.as_ref().filter(|_| scores)))
     }
 
+    /// What was evaluated for `weight`, if it is a leaf or stands in the cache as one.
+    pub(crate) fn evaluated(&self, weight: &Weight) -> Option<&'a Evaluated> {
+        match weight {
+            Weight::Leaf(leaf) => Some(&self.leaves[leaf.slot]),
+            Weight::Kept(kept) => Some(&self.leaves[kept.slot]).filter(|e| !matches!(e, Evaluated::Clauses)),
+            _ => None,
+        }
+    }
+
+    fn docs(&self, docs: &'a Evaluated) -> Cursor<'a> {
+        match docs {
+            Evaluated::Nothing | Evaluated::Column | Evaluated::Clauses => Cursor::Empty,
+            Evaluated::Everything => Cursor::all(self.reader.doc_count(), 0.0),
+            Evaluated::Set(set, cost) => Cursor::set(set, *cost),
+            Evaluated::List(docs) => Cursor::List { docs, at: 0 },
+        }
+    }
+
     fn leaf(&self, weight: &'a LeafWeight) -> Cursor<'a> {
         let doc_count = self.reader.doc_count();
         match &self.leaves[weight.slot] {
-            Evaluated::Nothing => Cursor::Empty,
-            Evaluated::Everything => Cursor::all(doc_count, 0.0),
-            Evaluated::Set(set, cost) => Cursor::set(set, *cost),
-            Evaluated::List(docs) => Cursor::List { docs, at: 0 },
             Evaluated::Column => {
                 let Leaf::Numbers { field, ranges } = &weight.leaf else { return Cursor::Empty };
                 let column = self.reader.field(field).and_then(FieldReader::numbers);
@@ -135,6 +153,7 @@ impl<'a> Segment<'a> {
                     _ => Cursor::Empty,
                 }
             }
+            docs => self.docs(docs),
         }
     }
 

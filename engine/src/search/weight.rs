@@ -32,6 +32,15 @@ pub(crate) enum Weight {
     Boosting { positive: Box<Weight>, negative: Box<Weight>, factor: f32 },
     /// What `inner` matches, all with one score.
     Constant { inner: Box<Weight>, score: f32 },
+    /// Clauses that only filter, and whose documents may be in the cache.
+    Kept(KeptWeight),
+}
+
+#[derive(Debug)]
+pub(crate) struct KeptWeight {
+    pub inner: Box<Weight>,
+    /// As of a leaf.
+    pub slot: usize,
 }
 
 #[derive(Debug)]
@@ -178,6 +187,7 @@ impl Weight {
                 )
             }
             Weight::Constant { inner, .. } => format!("ConstantScore({})", inner.text()),
+            Weight::Kept(kept) => kept.inner.text(),
         }
     }
 }
