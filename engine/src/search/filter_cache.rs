@@ -1,7 +1,7 @@
 //! Documents that filters match, kept from one search to the next: of each filter and segment a set. Sets are of the
 //! immutable segment, and deletes are applied on top, so that a set is right for as long as its segment lives.
 //!
-//! - A filter is kept once it was used so often among the last [`HISTORY`] uses (`filter_key.rs` says how often), and on
+//! - A filter is kept once it was used so often among the last 256 uses (`filter_key.rs` says how often), and on
 //!   segments that are large by themselves and for their shard: small ones are searched fast and merged away soon.
 //! - The least recently used go when there are too many, or no memory. The memory is shared with other shards: each gives
 //!   up its own, and [`FilterCache::sweep`] gives up what an idle one would hold for ever.
