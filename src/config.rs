@@ -265,6 +265,11 @@ fn cores(text: &str, allowed: &[usize]) -> Result<Vec<usize>, String> {
     }
 }
 
+/// CPUs of a list such as `1` or `0,2-5`; a single number is a CPU, not a count.
+pub fn cpu_list(text: &str) -> Result<Vec<usize>, String> {
+    cores(&format!("{text},"), &allowed_cpus())
+}
+
 /// `512mb`, `2g`, `1.5gb`, `50%` of `whole`, plain bytes. Units are powers of 1 024, as Elasticsearch's.
 pub fn size(text: &str, whole: u64) -> Result<u64, String> {
     let text = text.trim().to_lowercase();

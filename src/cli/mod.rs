@@ -1,5 +1,6 @@
-//! The command line: `ringdex serve`, `demo`, `load`, `check`.
+//! The command line: `ringdex serve`, `demo`, `load`, `bench`, `check`.
 
+mod bench;
 mod check;
 mod demo;
 mod load;
@@ -29,6 +30,7 @@ Examples:
   ringdex serve                                      a node on 127.0.0.1:9200, data in ./data
   ringdex load cities.ndjson.gz --index cities       documents into it, one per line
   curl 'localhost:9200/cities/_search?q=name:paris&pretty'
+  ringdex bench run benches/workloads/mixed.toml     load test: latency percentiles, throughput, plots
   ringdex check data                                 verify every checksum of a stopped node's data";
 
 const SERVE_HELP: &str = "\
@@ -67,6 +69,8 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Stream documents from a file into an index
     Load(load::LoadArgs),
+    /// Measure a server under load: latencies from the intended send time, throughput, saturation
+    Bench(bench::BenchArgs),
     /// Verify the data directory of a stopped node: every checksum, commit, log and the cluster state
     Check(check::CheckArgs),
 }
@@ -130,6 +134,7 @@ pub fn main() -> ExitCode {
         Command::Serve(args) => args.config().and_then(crate::node::run),
         Command::Demo(args) => demo::run(args),
         Command::Load(args) => load::run(args),
+        Command::Bench(args) => bench::run(args),
         Command::Check(args) => check::run(args),
     };
     match ran {

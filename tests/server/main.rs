@@ -1,6 +1,7 @@
 //! The real server, its own process, over real sockets and a real disk.
 
 mod bad_input;
+mod bench;
 mod caches;
 mod demo;
 mod disk_full;
