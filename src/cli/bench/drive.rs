@@ -425,7 +425,9 @@ mod tests {
                 && near(l.p99_us, known.p99_us)
                 && near(l.p99_9_us, known.p99_9_us)
             {
-                assert_eq!(found.intervals.iter().map(|i| i.arrived).sum::<u64>() + found.failed, 2000);
+                // Of the last 200 ms nothing is answered within the window.
+                let arrived: u64 = found.intervals.iter().map(|i| i.arrived).sum();
+                assert!((1800..=1900).contains(&arrived), "{arrived}");
                 return;
             }
             last = format!("{:?}, known {known:?}, lag {:?}", found.latency, run.lag);
@@ -463,7 +465,8 @@ mod tests {
         let run = bench.run(&simple(pace, 4, Duration::from_millis(500), mix), None).unwrap();
         let found = &run.operations[0];
         assert_eq!((found.requests, found.failed, found.errors["timeout"]), (50, 50, 50));
-        assert!(found.latency.min_us >= 300e3, "{:?}", found.latency);
+        // To the three digits of a histogram.
+        assert!(found.latency.min_us >= 299.5e3, "{:?}", found.latency);
         assert_eq!((found.service.count, found.achieved_per_s), (0, 0.0));
         stub.stop().unwrap();
     }

@@ -199,6 +199,9 @@ impl Operation {
 /// The lines of one document of a bulk.
 fn bulk_text(spec: &OperationSpec) -> Result<String, String> {
     let action = spec.action.as_deref().unwrap_or("index");
+    if !matches!(action, "index" | "create" | "update" | "delete") {
+        return Err(format!("action [{action}] is not index, create, update or delete"));
+    }
     let meta = match &spec.id {
         Some(id) => format!("{{\"{action}\":{{\"_id\":\"{id}\"}}}}\n"),
         None if matches!(action, "index" | "create") => format!("{{\"{action}\":{{ }}}}\n"),
@@ -207,12 +210,9 @@ fn bulk_text(spec: &OperationSpec) -> Result<String, String> {
     match (action, &spec.body) {
         ("delete", None) => Ok(meta),
         ("delete", Some(_)) => Err("a delete has no body".into()),
-        ("index" | "create" | "update", Some(body)) if body.contains('\n') => {
-            Err("the body of a bulk's document is one line".into())
-        }
-        ("index" | "create" | "update", Some(body)) => Ok(format!("{meta}{body}\n")),
-        ("index" | "create" | "update", None) => Err("needs body".into()),
-        _ => Err(format!("action [{action}] is not index, create, update or delete")),
+        (_, Some(body)) if body.contains('\n') => Err("the body of a bulk's document is one line".into()),
+        (_, Some(body)) => Ok(format!("{meta}{body}\n")),
+        (_, None) => Err("needs body".into()),
     }
 }
 
