@@ -130,6 +130,23 @@ impl Wildcard {
     fn words(&self) -> usize {
         self.pieces.len() / 64 + 1
     }
+
+    /// The positions of a pattern of less than 64 pieces that `c` leads to from these.
+    fn step_word(&self, from: u64, c: char) -> u64 {
+        let (mut stars, mut takes) = (0u64, 0u64);
+        for (i, piece) in self.pieces.iter().enumerate() {
+            let (star, take) = match piece {
+                Piece::AnyString => (true, false),
+                Piece::AnyChar => (false, true),
+                Piece::Char(p) => (false, *p == c || self.case_insensitive && p.eq_ignore_ascii_case(&c)),
+            };
+            stars |= u64::from(star) << i;
+            takes |= u64::from(take) << i;
+        }
+        let to = (from & takes) << 1 | from & stars;
+        // No two stars are neighbours.
+        to | (to & stars) << 1
+    }
 }
 
 /// Which pattern positions the characters so far can have led to; empty = none.
@@ -164,6 +181,9 @@ impl Automaton for Wildcard {
             Some(None) => return WildcardState { set: state.set.clone(), partial },
             Some(Some(c)) => c,
         };
+        if let [from] = state.set[..] {
+            return WildcardState { set: SmallVec::from_slice(&[self.step_word(from, c)]), partial };
+        }
         let mut set: SmallVec<[u64; 2]> = SmallVec::from_elem(0, self.words());
         for (index, &word) in state.set.iter().enumerate() {
             let mut word = word;
@@ -190,6 +210,10 @@ impl ByteAutomaton for Wildcard {
     }
 
     fn ending(&self) -> Option<u8> {
+        // Without a star nothing is open.
+        if !self.pieces.contains(&Piece::AnyString) {
+            return None;
+        }
         match *self.pieces.last()? {
             Piece::Char(c) if self.case_insensitive && c.is_ascii_alphabetic() => None,
             Piece::Char(c) => c.encode_utf8(&mut [0; 4]).bytes().last(),
@@ -455,6 +479,13 @@ mod tests {
         fn wildcards_match_as_the_definition(p in "[ab?*é]{0,8}", t in "[abé]{0,8}") {
             let (pc, tc): (Vec<char>, Vec<char>) = (p.chars().collect(), t.chars().collect());
             prop_assert_eq!(accepts(&Wildcard::new(&p, false), t.as_bytes()), naive_wildcard(&pc, &tc));
+        }
+
+        #[test]
+        fn long_wildcards_match_as_short_ones(p in "[ab?*é]{0,8}", t in "[abé]{0,8}") {
+            let x = "x".repeat(70);
+            let long = Wildcard::new(&(x.clone() + &p), false);
+            prop_assert_eq!(accepts(&long, (x + &t).as_bytes()), accepts(&Wildcard::new(&p, false), t.as_bytes()));
         }
 
         #[test]

@@ -7,7 +7,7 @@
 use std::hash::Hash;
 
 use fst::Automaton;
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxBuildHasher, FxHashMap};
 
 use crate::segment::reader::{InvertedIndex, TermInfo};
 use crate::segment::term_walk::Walk;
@@ -157,9 +157,9 @@ impl<'a, A: ByteAutomaton> Determinized<'a, A> {
             automaton,
             classes,
             ending: automaton.ending(),
-            ids: FxHashMap::default(),
+            ids: FxHashMap::with_capacity_and_hasher(48, FxBuildHasher),
             states: Vec::new(),
-            table: Vec::new(),
+            table: Vec::with_capacity(16 << shift),
             shift,
             rows: Vec::new(),
             own: Vec::new(),

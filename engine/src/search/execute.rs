@@ -272,16 +272,17 @@ impl Run<'_> {
             }
             let leaves = leaf::evaluate(self.compiled, ordinal, view, pace).await?;
             let segment = Segment { ordinal, reader: &view.reader, leaves: &leaves };
-            let mut plan = Plan::new(&segment, &self.compiled.weight, self.scores);
             let live = Run::live(view);
             if self.scores {
+                let mut plan = Plan::new(&segment, &self.compiled.weight, true);
                 let mut sink = ScoreSink { count: &mut self.seen.count, top, live, segment: ordinal as u32 };
                 self.timed_out |=
                     drive(|until, sink| plan.run(until, true, sink), &mut sink, view.reader.doc_count(), pace).await;
             } else {
+                let mut feed = Feed::new(&segment, &self.compiled.weight, false);
                 let mut sink = CountSink { count: &mut self.seen.count, live };
                 self.timed_out |=
-                    drive(|until, sink| plan.run(until, false, sink), &mut sink, view.reader.doc_count(), pace).await;
+                    drive(|until, sink| feed.run(until, false, sink), &mut sink, view.reader.doc_count(), pace).await;
             }
         }
         Ok(())

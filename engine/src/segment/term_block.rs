@@ -231,13 +231,12 @@ pub(crate) struct Infos<'a> {
 impl Infos<'_> {
     #[inline]
     pub fn get(&self, i: usize) -> TermInfo {
-        let mut at = i * self.row;
-        let mut next = |width: u8| {
-            let value = get_bits(self.bits, at, width);
-            at += width as usize;
-            value
-        };
-        let [doc_freq, more, postings, positions] = self.widths.map(&mut next);
+        let [a, b, c, d] = self.widths;
+        let at = i * self.row;
+        let doc_freq = get_bits(self.bits, at, a);
+        let more = get_bits(self.bits, at + a as usize, b);
+        let postings = get_bits(self.bits, at + a as usize + b as usize, c);
+        let positions = get_bits(self.bits, at + a as usize + b as usize + c as usize, d);
         let doc_freq = (doc_freq.min(u64::from(u32::MAX) - 1) + 1) as u32;
         TermInfo {
             doc_freq,
