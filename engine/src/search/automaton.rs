@@ -7,7 +7,7 @@
 use fst::Automaton;
 use smallvec::SmallVec;
 
-use crate::search::determinized::{ByteAutomaton, ByteClasses};
+use crate::search::determinized::{ByteAutomaton, ByteClasses, Kept};
 
 /// Bytes of a character seen so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -61,6 +61,7 @@ enum Piece {
 pub struct Wildcard {
     pieces: Vec<Piece>,
     case_insensitive: bool,
+    known: Kept<WildcardState>,
 }
 
 impl Wildcard {
@@ -78,7 +79,7 @@ impl Wildcard {
                 c => Piece::Char(c),
             });
         }
-        Wildcard { pieces, case_insensitive }
+        Wildcard { pieces, case_insensitive, known: Kept::default() }
     }
 
     /// A text as it is, and anything after it.
@@ -86,13 +87,13 @@ impl Wildcard {
     pub fn prefix(text: &str, case_insensitive: bool) -> Wildcard {
         let mut pieces: Vec<Piece> = text.chars().map(Piece::Char).collect();
         pieces.push(Piece::AnyString);
-        Wildcard { pieces, case_insensitive }
+        Wildcard { pieces, case_insensitive, known: Kept::default() }
     }
 
     /// A text as it is.
     #[must_use]
     pub fn exact(text: &str, case_insensitive: bool) -> Wildcard {
-        Wildcard { pieces: text.chars().map(Piece::Char).collect(), case_insensitive }
+        Wildcard { pieces: text.chars().map(Piece::Char).collect(), case_insensitive, known: Kept::default() }
     }
 
     /// Whether the whole of `text` fits.
@@ -207,6 +208,10 @@ impl Automaton for Wildcard {
 impl ByteAutomaton for Wildcard {
     fn classes(&self) -> ByteClasses {
         ByteClasses::telling_apart(self.chars())
+    }
+
+    fn kept(&self) -> Option<&Kept<WildcardState>> {
+        Some(&self.known)
     }
 
     fn ending(&self) -> Option<u8> {

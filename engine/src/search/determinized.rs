@@ -4,6 +4,7 @@
 //! same few hundred steps millions of times. Bytes that the automaton does not tell apart share a column. Tables are bounded:
 //! states found after that are stepped by the automaton itself.
 
+use std::cell::Cell;
 use std::hash::Hash;
 
 use fst::Automaton;
@@ -25,6 +26,11 @@ const OWN: u32 = u32::MAX - 2;
 pub(crate) trait ByteAutomaton: Automaton<State: Clone + Eq + Hash> {
     /// Bytes that are one to it.
     fn classes(&self) -> ByteClasses;
+
+    /// Where what is known of it is kept, if it is.
+    fn kept(&self) -> Option<&Kept<Self::State>> {
+        None
+    }
 
     /// The byte that everything which matches ends with, if there is such a byte.
     fn ending(&self) -> Option<u8> {
@@ -122,20 +128,37 @@ impl ByteClasses {
     }
 }
 
-/// See the module.
-pub(crate) struct Determinized<'a, A: ByteAutomaton> {
-    automaton: &'a A,
+/// What is known of an automaton. Kept with it, so that the next segment finds it.
+struct Known<S> {
     classes: ByteClasses,
     ending: Option<u8>,
-    ids: FxHashMap<A::State, u32>,
-    states: Vec<State<A::State>>,
+    ids: FxHashMap<S, u32>,
+    states: Vec<State<S>>,
     /// A row of `1 << shift` entries for each state, which are where the next row begins.
     table: Vec<u32>,
     shift: u32,
-    /// Where the row of the state behind each byte begins, as long as they have one.
-    rows: Vec<u32>,
-    /// The states after those.
-    own: Vec<A::State>,
+}
+
+/// Room for what is known of an automaton, between two walks. A copy begins empty.
+pub(crate) struct Kept<S>(Cell<Option<Box<Known<S>>>>);
+
+impl<S> Default for Kept<S> {
+    fn default() -> Kept<S> {
+        Kept(Cell::default())
+    }
+}
+
+impl<S> Clone for Kept<S> {
+    fn clone(&self) -> Kept<S> {
+        Kept::default()
+    }
+}
+
+impl<S> std::fmt::Debug for Kept<S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Part of no pattern.
+        f.write_str("_")
+    }
 }
 
 struct State<S> {
@@ -146,23 +169,38 @@ struct State<S> {
     live: Option<[u64; 4]>,
 }
 
+/// See the module.
+pub(crate) struct Determinized<'a, A: ByteAutomaton> {
+    automaton: &'a A,
+    known: Box<Known<A::State>>,
+    /// Where the row of the state behind each byte begins, as long as they have one.
+    rows: Vec<u32>,
+    /// The states after those.
+    own: Vec<A::State>,
+}
+
 impl<'a, A: ByteAutomaton> Determinized<'a, A> {
     pub(crate) fn new(automaton: &'a A) -> Determinized<'a, A> {
-        Determinized::with(automaton, automaton.classes())
+        let known = automaton.kept().and_then(|kept| kept.0.take());
+        let known = known.unwrap_or_else(|| {
+            let classes = automaton.classes();
+            let shift = classes.classes.len().next_power_of_two().trailing_zeros();
+            Box::new(Known {
+                classes,
+                ending: automaton.ending(),
+                ids: FxHashMap::with_capacity_and_hasher(48, FxBuildHasher),
+                states: Vec::new(),
+                table: Vec::with_capacity(16 << shift),
+                shift,
+            })
+        });
+        Determinized { automaton, known, rows: Vec::new(), own: Vec::new() }
     }
 
-    fn with(automaton: &'a A, classes: ByteClasses) -> Determinized<'a, A> {
-        let shift = classes.classes.len().next_power_of_two().trailing_zeros();
-        Determinized {
-            automaton,
-            classes,
-            ending: automaton.ending(),
-            ids: FxHashMap::with_capacity_and_hasher(48, FxBuildHasher),
-            states: Vec::new(),
-            table: Vec::with_capacity(16 << shift),
-            shift,
-            rows: Vec::new(),
-            own: Vec::new(),
+    /// Leaves what is known with the automaton, if that has room for it.
+    pub(crate) fn keep(self) {
+        if let Some(kept) = self.automaton.kept() {
+            kept.0.set(Some(self.known));
         }
     }
 
@@ -176,33 +214,33 @@ impl<'a, A: ByteAutomaton> Determinized<'a, A> {
         if !self.automaton.can_match(&state) {
             return DEAD;
         }
-        if let Some(&row) = self.ids.get(&state) {
+        if let Some(&row) = self.known.ids.get(&state) {
             return row;
         }
-        let row = self.table.len();
-        if self.states.len() == STATES_MAX || row + (1 << self.shift) > TABLE_MAX {
+        let row = self.known.table.len();
+        if self.known.states.len() == STATES_MAX || row + (1 << self.known.shift) > TABLE_MAX {
             return OWN;
         }
-        self.table.resize(row + (1 << self.shift), UNKNOWN);
-        self.ids.insert(state.clone(), row as u32);
+        self.known.table.resize(row + (1 << self.known.shift), UNKNOWN);
+        self.known.ids.insert(state.clone(), row as u32);
         let (is_match, is_open) = (self.automaton.is_match(&state), self.automaton.is_open(&state));
-        self.states.push(State { state, is_match, is_open, live: None });
+        self.known.states.push(State { state, is_match, is_open, live: None });
         row as u32
     }
 
     /// Where a step with a class of bytes goes from a row.
     #[inline]
     fn next(&mut self, row: u32, class: u8) -> u32 {
-        let next = self.table[row as usize + class as usize];
+        let next = self.known.table[row as usize + class as usize];
         if next == UNKNOWN { self.find_next(row, class) } else { next }
     }
 
     #[cold]
     fn find_next(&mut self, row: u32, class: u8) -> u32 {
-        let stand_in = self.classes.classes[class as usize].0;
-        let next = self.automaton.accept(&self.states[(row >> self.shift) as usize].state, stand_in);
+        let stand_in = self.known.classes.classes[class as usize].0;
+        let next = self.automaton.accept(&self.known.states[(row >> self.known.shift) as usize].state, stand_in);
         let next = self.row_of(next);
-        self.table[row as usize + class as usize] = next;
+        self.known.table[row as usize + class as usize] = next;
         next
     }
 
@@ -216,17 +254,17 @@ impl<'a, A: ByteAutomaton> Determinized<'a, A> {
 
     #[cold]
     fn step_own(&mut self, byte: u8) -> bool {
-        let stand_in = self.classes.classes[self.classes.of[byte as usize] as usize].0;
+        let stand_in = self.known.classes.classes[self.known.classes.of[byte as usize] as usize].0;
         let next = match (self.own.last(), self.rows.last()) {
             (Some(state), _) => self.automaton.accept(state, stand_in),
-            (None, Some(&row)) => self.automaton.accept(&self.states[(row >> self.shift) as usize].state, stand_in),
+            (None, Some(&row)) => self.automaton.accept(&self.known.states[(row >> self.known.shift) as usize].state, stand_in),
             (None, None) => unreachable!("it was started"),
         };
         self.push_own(next)
     }
 
     fn state(&self) -> &State<A::State> {
-        &self.states[(self.rows[self.rows.len() - 1] >> self.shift) as usize]
+        &self.known.states[(self.rows[self.rows.len() - 1] >> self.known.shift) as usize]
     }
 
     /// Bytes with which it can match from the last row.
@@ -236,12 +274,12 @@ impl<'a, A: ByteAutomaton> Determinized<'a, A> {
         }
         let row = self.rows[self.rows.len() - 1];
         let mut live = [0; 4];
-        for class in 0..self.classes.classes.len() {
+        for class in 0..self.known.classes.classes.len() {
             if self.next(row, class as u8) != DEAD {
-                live.iter_mut().zip(self.classes.classes[class].1).for_each(|(word, bits)| *word |= bits);
+                live.iter_mut().zip(self.known.classes.classes[class].1).for_each(|(word, bits)| *word |= bits);
             }
         }
-        self.states[(row >> self.shift) as usize].live = Some(live);
+        self.known.states[(row >> self.known.shift) as usize].live = Some(live);
         live
     }
 }
@@ -265,7 +303,7 @@ impl<A: ByteAutomaton> Walk for Determinized<'_, A> {
         if !self.own.is_empty() {
             return self.step_own(byte);
         }
-        match self.next(self.rows[self.rows.len() - 1], self.classes.of[byte as usize]) {
+        match self.next(self.rows[self.rows.len() - 1], self.known.classes.of[byte as usize]) {
             DEAD => false,
             OWN => self.step_own(byte),
             row => {
@@ -293,7 +331,7 @@ impl<A: ByteAutomaton> Walk for Determinized<'_, A> {
 
     fn next_byte(&mut self, from: u16) -> Option<u8> {
         if let Some(state) = self.own.last() {
-            let stand_in = |byte: u8| self.classes.classes[self.classes.of[byte as usize] as usize].0;
+            let stand_in = |byte: u8| self.known.classes.classes[self.known.classes.of[byte as usize] as usize].0;
             let can_match = |byte: &u8| self.automaton.can_match(&self.automaton.accept(state, stand_in(*byte)));
             return (from..256).map(|b| b as u8).find(can_match);
         }
@@ -309,12 +347,12 @@ impl<A: ByteAutomaton> Walk for Determinized<'_, A> {
 
     #[inline]
     fn ending(&self) -> Option<u8> {
-        self.ending
+        self.known.ending
     }
 
     fn is_open(&self, depth: usize) -> bool {
         match self.rows.get(depth) {
-            Some(row) => self.states[(row >> self.shift) as usize].is_open,
+            Some(row) => self.known.states[(row >> self.known.shift) as usize].is_open,
             None => self.own.get(depth - self.rows.len()).is_some_and(|state| self.automaton.is_open(state)),
         }
     }
@@ -424,7 +462,7 @@ mod tests {
                 prop_assert_eq!(quick.is_match(), accepts(&Endless, term));
                 prop_assert_eq!(quick.next_byte(200), Some(200));
             }
-            prop_assert!(quick.states.len() <= STATES_MAX && quick.table.len() <= TABLE_MAX);
+            prop_assert!(quick.known.states.len() <= STATES_MAX && quick.known.table.len() <= TABLE_MAX);
         }
     }
 }

@@ -511,6 +511,7 @@ async fn accepted_terms<A: ByteAutomaton, P: Pace>(
             break;
         }
     }
+    states.keep();
     infos
 }
 

@@ -14,7 +14,7 @@ use rustc_hash::FxHashMap;
 
 use crate::error::{Error, Result};
 use crate::search::automaton::Partial;
-use crate::search::determinized::{ByteAutomaton, ByteClasses};
+use crate::search::determinized::{ByteAutomaton, ByteClasses, Kept};
 
 /// Parentheses, quantifiers and complements inside one another.
 const DEPTH_MAX: usize = 200;
@@ -582,6 +582,7 @@ pub struct Regexp {
     accepting: Vec<bool>,
     /// The state before any character.
     first: u32,
+    known: Kept<(u32, Partial)>,
 }
 
 impl Regexp {
@@ -661,7 +662,7 @@ impl Regexp {
             at += 1;
         }
         let accepting = states.iter().map(|&s| arena.nullable[s as usize]).collect();
-        Ok(Regexp { starts, table, accepting, first })
+        Ok(Regexp { starts, table, accepting, first, known: Kept::default() })
     }
 }
 
@@ -693,6 +694,10 @@ impl Automaton for Regexp {
 }
 
 impl ByteAutomaton for Regexp {
+    fn kept(&self) -> Option<&Kept<(u32, Partial)>> {
+        Some(&self.known)
+    }
+
     fn classes(&self) -> ByteClasses {
         // Between the surrogates nothing can begin: what does, begins behind them.
         ByteClasses::between(self.starts.iter().map(|&c| char::from_u32(c).unwrap_or('\u{e000}')))

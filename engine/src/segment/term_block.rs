@@ -137,7 +137,7 @@ impl<'a> Block<'a> {
     }
 
     /// Bytes that term `i` shares with the one before, and those that follow. None where the block is damaged.
-    #[inline]
+    #[inline(always)]
     pub fn entry(&self, i: usize) -> Option<(usize, &'a [u8])> {
         if i == 0 {
             return Some((0, self.suffixes.get(..self.end(0))?));

@@ -304,6 +304,9 @@ mod tests {
         assert_eq!(visited(dictionary, &mut walk, 1), expected);
         // Again, with the states that are known by now.
         assert_eq!(visited(dictionary, &mut walk, usize::MAX), expected);
+        walk.keep();
+        let mut walk = Determinized::new(automaton);
+        assert_eq!(visited(dictionary, &mut walk, 2), expected);
         assert_eq!(visited(dictionary, &mut Plain::new(automaton), 3), expected);
         let mut seen = 0;
         TermWalk::new(dictionary).run(&mut walk, usize::MAX, &mut |_, _| {
