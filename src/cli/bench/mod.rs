@@ -46,6 +46,7 @@ Examples:
   ringdex bench run benches/workloads/mixed.toml --url http://127.0.0.1:9200 --cores 1
   ringdex bench run mixed.toml --rate 5000 --duration 60s --out before
   ringdex bench compare before after --gate
+  ringdex bench format                                         every key of a workload file
   ringdex bench prove --cores 0,1";
 
 #[derive(Debug, Subcommand)]
@@ -56,6 +57,8 @@ enum Command {
     /// Say whether results B are faster than results A
     #[command(after_help = compare::HELP)]
     Compare(compare::CompareArgs),
+    /// Describe workload files: every key
+    Format,
     /// Measure the load generator itself against known delays
     #[command(after_help = prove::HELP)]
     Prove(prove::ProveArgs),
@@ -65,6 +68,10 @@ pub(super) fn run(args: &BenchArgs) -> Result<i32, String> {
     match &args.command {
         Command::Run(args) => run::run(args),
         Command::Compare(args) => compare::run(args),
+        Command::Format => {
+            print!("{}", workload::format_page());
+            Ok(0)
+        }
         Command::Prove(args) => prove::run(args),
     }
 }

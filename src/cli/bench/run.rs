@@ -43,7 +43,7 @@ A workload file (TOML, or JSON of the same shape) says what to send and when:
   warmup = \"5s\"
   duration = \"60s\"
 
-Every key is described at the top of src/cli/bench/workload.rs; ready files are in benches/workloads.
+`ringdex bench format` describes every key; ready files are in benches/workloads.
 
 Latency counts from the moment a request was due, service time from when it was sent. In an open loop a request that
 finds every connection busy waits, and that is latency. Failures are counted by kind and are not in the percentiles, except timeouts,

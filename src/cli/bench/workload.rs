@@ -58,7 +58,7 @@
 //! arrivals = "poisson"          or "constant"                                                           default "poisson"
 //! connections = 64              at most; a request that finds none free waits, and its latency counts   default 64
 //! clients = 8                   instead of rate, closed loop: each sends when it has its answer ...
-//! think = "10ms"                ... and has thought; "think_poisson" = true: exponential, with this mean
+//! think = "10ms"                ... and has thought; think_poisson = true: exponential, with this mean
 //! [phase.ramp]                  instead of rate: steps of `duration`, each after `warmup`, until one breaks a bound
 //! from = 1000, to = 50000       requests a second
 //! factor = 1.5                  from step to step; or step = 1000                                        default 1.25
@@ -76,6 +76,13 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer};
 
 use super::schedule::Arrivals;
+
+/// The description at the top of this file.
+pub(super) fn format_page() -> String {
+    let lines = include_str!("workload.rs").lines().map_while(|line| line.strip_prefix("//!"));
+    let shown = lines.filter(|line| !line.contains("```"));
+    shown.map(|line| format!("{}\n", line.strip_prefix(' ').unwrap_or(line))).collect()
+}
 
 /// A workload file as written; `plan.rs` makes requests of it.
 #[derive(Debug, Deserialize)]
@@ -428,6 +435,16 @@ mod tests {
         check("[[setup]]\nload = 3\npath = '/'\n[[phase]]\nname = 'p'\nrate = 1\nduration = '1s'\n", "setup 1");
         let two = "[[phase]]\nname = 'p'\nrate = 1\nduration = '1s'\n".repeat(2);
         check(&two, "two phases [p]");
+    }
+
+    #[test]
+    fn the_page_describes_the_format() {
+        let page = format_page();
+        assert!(page.starts_with("Workload files: ") && page.trim_end().ends_with("percent-encoded."), "{page}");
+        for key in ["[operation.NAME]", "think_poisson", "p99_max", "achieved_min", "connections", "exponent", "prefix"]
+        {
+            assert!(page.contains(key), "{key}");
+        }
     }
 
     #[test]
