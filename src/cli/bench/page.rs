@@ -118,9 +118,13 @@ fn run_section(out: &mut String, run: &Run) -> Result<(), String> {
     let curve = Plot { x_label: "percentile", y_label: "latency, ms", x: Scale::Nines, y: Scale::Log, lines: curves };
     out.push_str(&curve.svg());
     let Some(all) = run.operations.first() else { return Ok(()) };
-    // Intervals without an answer have no percentiles.
+    // Intervals without an answer have no percentiles, and what trickles in after the end is no interval.
     let over = |pick: fn(&super::results::Interval) -> f64| {
-        all.intervals.iter().filter(|i| i.max_us > 0.0).map(|i| (i.at_s, pick(i) / 1e3)).collect::<Vec<_>>()
+        all.intervals
+            .iter()
+            .filter(|i| i.max_us > 0.0 && i.seconds > 0.0)
+            .map(|i| (i.at_s, pick(i) / 1e3))
+            .collect::<Vec<_>>()
     };
     let time = Plot {
         x_label: "seconds",

@@ -106,7 +106,7 @@ fn nice(step: f64) -> f64 {
 
 fn number(value: f64) -> String {
     let text = match value {
-        v if v == 0.0 => return "0".to_owned(),
+        0.0 => return "0".to_owned(),
         v if v.abs() >= 10_000.0 => return format!("{}k", number(value / 1000.0)),
         v if v.abs() >= 10.0 => format!("{v:.0}"),
         v if v.abs() >= 1.0 => format!("{v:.1}"),
@@ -176,6 +176,8 @@ impl Plot<'_> {
         );
         for (i, line) in self.lines.iter().enumerate() {
             let colour = COLOURS[i % COLOURS.len()];
+            // Beyond the colours there are, dashes.
+            let dash = if i < COLOURS.len() { "" } else { " stroke-dasharray=\"5 3\"" };
             let path: Vec<String> = line
                 .points
                 .iter()
@@ -184,7 +186,7 @@ impl Plot<'_> {
                 .collect();
             let _ = writeln!(
                 out,
-                "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"1.6\"/>",
+                "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"1.6\"{dash}/>",
                 path.join(" ")
             );
             for point in path.iter().filter(|_| line.dots) {
@@ -194,7 +196,7 @@ impl Plot<'_> {
             let (lx, ly) = (LEFT + 170.0 * (i % 4) as f64, HEIGHT + 18.0 * (i / 4) as f64 + 4.0);
             let _ = writeln!(
                 out,
-                "<path d=\"M{lx} {:.0}h18\" stroke=\"{colour}\" stroke-width=\"3\"/><text x=\"{}\" y=\"{ly}\">{}</text>",
+                "<path d=\"M{lx} {:.0}h18\" stroke=\"{colour}\" stroke-width=\"3\"{dash}/><text x=\"{}\" y=\"{ly}\">{}</text>",
                 ly - 4.0,
                 lx + 23.0,
                 escape(&line.name)

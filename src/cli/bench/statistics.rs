@@ -3,7 +3,7 @@
 use super::random::Random;
 
 /// Resamples of a bootstrap.
-const RESAMPLES: usize = 4000;
+const RESAMPLES: usize = 2000;
 /// Up to so many pairings the rank test counts them all instead of approximating.
 const EXACT_MAX: usize = 20;
 
@@ -75,22 +75,33 @@ fn normal_above(z: f64) -> f64 {
 
 /// Median; 0 of nothing.
 pub(super) fn median(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    match sorted.len() {
-        0 => 0.0,
-        n if n % 2 == 1 => sorted[n / 2],
-        n => f64::midpoint(sorted[n / 2 - 1], sorted[n / 2]),
+    median_of(&mut values.to_vec())
+}
+
+/// The same, leaving `values` in another order.
+fn median_of(values: &mut [f64]) -> f64 {
+    let n = values.len();
+    if n == 0 {
+        return 0.0;
     }
+    let (below, upper, _) = values.select_nth_unstable_by(n / 2, f64::total_cmp);
+    if n % 2 == 1 {
+        return *upper;
+    }
+    let lower = below.iter().copied().fold(f64::MIN, f64::max);
+    f64::midpoint(lower, *upper)
 }
 
 /// Interval in which the relative difference of the medians, `b / a - 1`, lies with `confidence`. `block`: neighbours are
 /// drawn together, as intervals of one run resemble each other; 1 for independent values.
 pub(super) fn difference(a: &[f64], b: &[f64], block: usize, confidence: f64) -> (f64, f64) {
     let mut random = Random::of(&[a.len() as u64, b.len() as u64]);
+    let (mut from_a, mut from_b) = (Vec::new(), Vec::new());
     let mut found: Vec<f64> = (0..RESAMPLES)
         .map(|_| {
-            let (x, y) = (median(&resample(a, block, &mut random)), median(&resample(b, block, &mut random)));
+            resample(a, block, &mut random, &mut from_a);
+            resample(b, block, &mut random, &mut from_b);
+            let (x, y) = (median_of(&mut from_a), median_of(&mut from_b));
             if x == 0.0 { 0.0 } else { y / x - 1.0 }
         })
         .collect();
@@ -99,16 +110,15 @@ pub(super) fn difference(a: &[f64], b: &[f64], block: usize, confidence: f64) ->
     ((at((1.0 - confidence) / 2.0)), at(f64::midpoint(1.0, confidence)))
 }
 
-fn resample(values: &[f64], block: usize, random: &mut Random) -> Vec<f64> {
+fn resample(values: &[f64], block: usize, random: &mut Random, out: &mut Vec<f64>) {
     let n = values.len();
-    let mut out = Vec::with_capacity(n);
+    out.clear();
     while out.len() < n {
         let start = random.below(n as u64) as usize;
         for i in 0..block.min(n - out.len()) {
             out.push(values[(start + i) % n]);
         }
     }
-    out
 }
 
 /// Block length for `n` neighbouring intervals.
@@ -181,6 +191,14 @@ mod tests {
     }
 
     #[test]
+    fn medians_of_odd_and_even_numbers() {
+        assert_eq!(
+            [&[][..], &[7.0], &[9.0, 1.0], &[5.0, 9.0, 1.0], &[4.0, 1.0, 3.0, 2.0]].map(median),
+            [0.0, 7.0, 5.0, 5.0, 2.5]
+        );
+    }
+
+    #[test]
     fn equal_distributions_are_seldom_told_apart() {
         let mut random = Random::of(&[11]);
         let mut draw = |shift: f64| (0..15).map(|_| random.exponential() + shift).collect::<Vec<f64>>();
@@ -194,14 +212,14 @@ mod tests {
     fn the_interval_holds_the_difference() {
         let mut random = Random::of(&[12]);
         let mut held = 0;
-        for _ in 0..100 {
+        for _ in 0..40 {
             let a: Vec<f64> = (0..40).map(|_| 100.0 + 10.0 * random.unit()).collect();
             let b: Vec<f64> = (0..40).map(|_| 110.0 + 10.0 * random.unit()).collect();
             let (low, high) = difference(&a, &b, 1, 0.95);
             let truth = 115.0 / 105.0 - 1.0;
             held += u32::from(low <= truth && truth <= high);
         }
-        assert!((85..=100).contains(&held), "{held}");
+        assert!((33..=40).contains(&held), "{held}");
     }
 
     #[test]

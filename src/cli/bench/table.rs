@@ -59,7 +59,7 @@ pub(super) fn of_run(run: &Run) -> String {
     }
     out.push_str(&aligned(&rows));
     for o in &run.operations {
-        if o.documents_per_s > o.achieved_per_s * 1.001 {
+        if o.name != "all" && o.documents_per_s > o.achieved_per_s * 1.001 {
             let _ = writeln!(out, "{}: {:.0} documents/s", o.name, o.documents_per_s);
         }
         if !o.errors.is_empty() && o.name != "all" {

@@ -48,7 +48,7 @@ const READ_BYTES: usize = 64 << 10;
 /// Characters of an error's body that are shown.
 const SAMPLE_CHARS: usize = 300;
 /// Keeps think times apart from other randomness.
-const THINK: u64 = 0x7468_696e_6b;
+const THINK: u64 = 0x0074_6869_6e6b;
 
 /// When requests are sent.
 #[derive(Clone, Copy, Debug)]
