@@ -249,11 +249,7 @@ impl<'a> Gather<'a> {
                     self.done[thread] = Some(u64::MAX);
                     self.ended_ns = self.ended_ns.max(at_ns);
                 }
-                Report::Failed(e) => {
-                    failed = Some(e);
-                    // The others need not go on.
-                    self.done.fill(None);
-                }
+                Report::Failed(e) => failed = Some(e),
             }
             self.close()?;
         }

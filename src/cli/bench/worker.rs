@@ -159,6 +159,10 @@ impl Worker {
             worker.connect_all()?;
             Ok(worker)
         });
+        if made.is_err() {
+            // The others need not go on either.
+            job.stop.store(true, Ordering::Relaxed);
+        }
         // Everybody gets here, or the others would wait for ever.
         job.connected.wait();
         let ended = made.and_then(|mut worker| {
