@@ -84,7 +84,7 @@ fn failures_are_counted_and_tell_the_exit_code() {
     let shown = text(&output);
     assert_eq!(output.status.code(), Some(1), "{shown}");
     assert!(shown.contains("missing: status 404: ") && shown.contains("broken: bulk item 404: "), "{shown}");
-    assert!(shown.contains("index_not_found_exception"), "an example of an error: {shown}");
+    assert!(shown.contains("document_missing_exception"), "an example of an error: {shown}");
     drop(server);
     std::fs::remove_dir_all(&place).expect("it can go");
 }
