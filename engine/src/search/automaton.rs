@@ -339,7 +339,7 @@ impl Sets {
 }
 
 /// The distances of the characters so far to every prefix of the word, and the row before for swaps.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 struct Rows {
     row: SmallVec<[u8; 24]>,
     before: SmallVec<[u8; 24]>,
@@ -419,7 +419,11 @@ impl Automaton for Fuzzy {
             // Not UTF-8: nothing is reached.
             (None, _) => {
                 partial = Partial::default();
-                Position::Sets(Sets { reached: [0; SETS_EDITS + 1], swapped: [0; SETS_EDITS] })
+                if self.is_short() {
+                    Position::Sets(Sets { reached: [0; SETS_EDITS + 1], swapped: [0; SETS_EDITS] })
+                } else {
+                    Position::Rows(Box::default())
+                }
             }
         };
         FuzzyState { at, partial }
@@ -526,6 +530,7 @@ mod tests {
             accepts(&Wildcard::new(&p, true), &t);
             accepts(&Wildcard::prefix(&p, true), &t);
             let _ = Fuzzy::new(&p, 2, 1, true).distance(&t);
+            let _ = Fuzzy::new(&p.repeat(9), 2, 1, true).distance(&[p.as_bytes(), &t].concat());
         }
     }
 

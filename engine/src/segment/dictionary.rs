@@ -229,10 +229,10 @@ impl Dictionary {
         Block::open(self.stream.at(address), n)
     }
 
-    /// What is known of the terms of a block.
+    /// What is known of the terms of a block. None where it is damaged.
     #[inline]
     pub(crate) fn infos<'a>(&self, block: &Block<'a>) -> Option<Infos<'a>> {
-        if self.with_infos { block.infos() } else { None }
+        if self.with_infos { block.infos() } else { Some(Infos::NONE) }
     }
 
     /// The term, if it is there: its number and info.
@@ -240,8 +240,7 @@ impl Dictionary {
         let at = self.block_of(term);
         let block = self.block(at)?;
         let i = block.search(term).ok()?;
-        let info = if self.with_infos { block.infos()?.get(i) } else { TermInfo::default() };
-        Some(((at * BLOCK + i) as u64, info))
+        Some(((at * BLOCK + i) as u64, self.infos(&block)?.get(i)))
     }
 
     /// A cursor before the first term that is not below `term`; its next step answers it.
@@ -268,7 +267,7 @@ impl Dictionary {
             dictionary: self,
             next_block: block,
             block: None,
-            infos: None,
+            infos: Infos::NONE,
             index: 0,
             term: Vec::new(),
             peeked: false,
@@ -338,7 +337,7 @@ pub(crate) struct DictionaryCursor<'a> {
     next_block: usize,
     block: Option<Block<'a>>,
     /// Of `block`.
-    infos: Option<Infos<'a>>,
+    infos: Infos<'a>,
     index: usize,
     term: Vec<u8>,
     peeked: bool,
@@ -347,8 +346,10 @@ pub(crate) struct DictionaryCursor<'a> {
 impl<'a> DictionaryCursor<'a> {
     /// Goes to the first term of `next_block`.
     fn enter(&mut self) {
-        self.block = self.dictionary.block(self.next_block);
-        self.infos = self.block.as_ref().and_then(|block| self.dictionary.infos(block));
+        let block = self.dictionary.block(self.next_block);
+        let both = block.and_then(|block| Some((block, self.dictionary.infos(&block)?)));
+        self.infos = both.map_or(Infos::NONE, |(_, infos)| infos);
+        self.block = both.map(|(block, _)| block);
         self.index = 0;
         self.next_block += 1;
     }
@@ -380,7 +381,7 @@ impl<'a> DictionaryCursor<'a> {
     pub fn consume(&mut self) -> TermInfo {
         debug_assert!(self.peeked);
         self.peeked = false;
-        let info = self.infos.map_or(TermInfo::default(), |infos| infos.get(self.index));
+        let info = self.infos.get(self.index);
         self.index += 1;
         info
     }

@@ -229,6 +229,9 @@ pub(crate) struct Infos<'a> {
 }
 
 impl Infos<'_> {
+    /// Of terms without infos: each has one document.
+    pub const NONE: Infos<'static> = Infos { bits: &[], widths: [0; 4], row: 0, postings: 0, positions: 0 };
+
     #[inline]
     pub fn get(&self, i: usize) -> TermInfo {
         let [a, b, c, d] = self.widths;

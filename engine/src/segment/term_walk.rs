@@ -6,7 +6,7 @@
 
 use crate::segment::dictionary::Dictionary;
 use crate::segment::postings::TermInfo;
-use crate::segment::term_block::{Block, common_prefix};
+use crate::segment::term_block::{Block, Infos, common_prefix};
 
 /// A string is made as long as this, at most, to be looked for: so many bytes of a separator are compared at once.
 const TARGET_LEN: usize = 8;
@@ -117,8 +117,8 @@ impl<'a> TermWalk<'a> {
         let mut infos = None;
         let dictionary = self.dictionary;
         let mut info = |i| {
-            let infos = *infos.get_or_insert_with(|| dictionary.infos(block));
-            infos.map_or(TermInfo::default(), |infos| infos.get(i))
+            let infos: Option<Infos<'_>> = *infos.get_or_insert_with(|| dictionary.infos(block));
+            infos.map(|infos| infos.get(i))
         };
         let mut i = 0;
         let mut shared = common_prefix(&self.walked, first);
@@ -151,7 +151,7 @@ impl<'a> TermWalk<'a> {
                 }
                 self.walked.push(byte);
             }
-            if dead.is_none() && walk.is_match() && !visit(&self.walked, info(i)) {
+            if dead.is_none() && walk.is_match() && !info(i).is_some_and(|info| visit(&self.walked, info)) {
                 return false;
             }
             if walk.ending().is_some() && walk.is_open(self.walked.len()) {
@@ -185,7 +185,7 @@ impl<'a> TermWalk<'a> {
         block: &Block<'_>,
         mut i: usize,
         walk: &mut impl Walk,
-        info: &mut impl FnMut(usize) -> TermInfo,
+        info: &mut impl FnMut(usize) -> Option<TermInfo>,
         visit: &mut dyn FnMut(&[u8], TermInfo) -> bool,
     ) -> Option<usize> {
         let depth = self.walked.len();
@@ -202,8 +202,11 @@ impl<'a> TermWalk<'a> {
                 block.term(i, &mut self.term);
                 walk.truncate(depth);
                 let rest = self.term.get(depth..).unwrap_or(&[]);
-                if rest.iter().all(|&b| walk.step(b)) && walk.is_match() && !visit(&self.term, info(i)) {
-                    return None;
+                if rest.iter().all(|&b| walk.step(b)) && walk.is_match() {
+                    let info = info(i)?;
+                    if !visit(&self.term, info) {
+                        return None;
+                    }
                 }
             }
             i += 1;
