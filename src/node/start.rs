@@ -66,7 +66,8 @@ impl Node {
 
         let cpus = config.cores.clone();
         let data = config.data.clone();
-        let (id_in, id_out) = mpsc::channel();
+        // What every executor shows, known when the node's id has been read; meanwhile they are made.
+        let (shared_in, shared_out): (Vec<_>, Vec<_>) = (0..=cpus.len()).map(|_| mpsc::channel()).unzip();
         let info = node_info(&config, address, cpus.len());
         let starting = Starting { begun, config, info, directories };
         let (up_in, up_out) = mpsc::channel::<Result<(), String>>();
@@ -74,18 +75,14 @@ impl Node {
             cpus.iter().map(|_| Mailbox::new(MAILBOX_MESSAGES_MAX)).collect();
         let sockets: Vec<Arc<Sockets>> = cpus.iter().map(|_| Mailbox::new(MAILBOX_MESSAGES_MAX)).collect();
 
-        // Coordination first: it reads the node's id, which everything else shows.
+        let http_spin = spin(&starting.config, "http.spin", Limits::default().spin)?;
+        let spin = spin(&starting.config, "spin", Duration::ZERO)?;
         let mut side = Vec::new();
-        let (go_in, go_out) = mpsc::channel::<()>();
+        let go = Mailbox::new(1);
+        let (cores, going) = (cpus.len(), Arc::clone(&go));
         side.push(thread("coordination", Role::Coordination, &data, &up_in, move |up| {
-            coordinate(starting, id_in, go_out, up)
+            coordinate(starting, shared_in, going, up)
         })?);
-        let shared = match id_out.recv_timeout(UP_WAIT) {
-            Ok(shared) => shared,
-            Err(_) => {
-                return Err(first_error(&up_out).unwrap_or_else(|| "the coordination thread did not start".into()));
-            }
-        };
         for (number, cpu) in cpus.iter().copied().enumerate() {
             let mailbox = Arc::clone(&maintenance[number]);
             let role = Role::Maintenance { cpu };
@@ -96,14 +93,14 @@ impl Node {
                 Ok(())
             })?);
         }
-        let http_spin = spin(&shared.config, "http.spin", Limits::default().spin)?;
-        let spin = spin(&shared.config, "spin", Duration::ZERO)?;
         let mut serving = Vec::new();
-        for (number, cpu) in cpus.iter().copied().enumerate() {
+        let mut shared_out = shared_out.into_iter();
+        let shared = shared_out.next().expect("one more than cores");
+        for ((number, cpu), shared) in cpus.iter().copied().enumerate().zip(shared_out) {
             let seat = Seat {
                 number,
                 begun,
-                shared: Arc::clone(&shared),
+                shared,
                 sockets: Arc::clone(&sockets[number]),
                 maintenance: Arc::clone(&maintenance[number]),
                 http_spin,
@@ -112,12 +109,20 @@ impl Node {
             serving.push(thread(&format!("core-{number}"), role, &data, &up_in, move |up| serve(seat, up))?);
         }
         // Coordination, and two executors per core.
-        for _ in 0..=2 * cpus.len() {
-            up_out.recv_timeout(UP_WAIT).map_err(|_| "an executor did not start in time".to_owned())??;
-        }
+        let all_up = || {
+            for _ in 0..=2 * cores {
+                up_out.recv_timeout(UP_WAIT).map_err(|_| "an executor did not start in time".to_owned())??;
+            }
+            shared.recv_timeout(UP_WAIT).map_err(|_| "the coordination thread did not start".to_owned())
+        };
+        let shared = all_up().inspect_err(|_| {
+            // Those that are up end.
+            maintenance.iter().for_each(|m| m.close());
+            sockets.iter().for_each(|m| m.close());
+        })?;
         let acceptor = deal(acceptor, sockets.clone())?;
         // The state is published only now, when every core listens.
-        let _ = go_in.send(());
+        go.close();
         Ok(Node { shared, acceptor, sockets, maintenance, serving, side, address, _lock: lock })
     }
 
@@ -240,10 +245,6 @@ where
     .map_err(|e| format!("cannot start a thread: {e}"))
 }
 
-fn first_error(up: &mpsc::Receiver<Result<(), String>>) -> Option<String> {
-    up.try_iter().find_map(Result::err)
-}
-
 struct Starting {
     begun: Instant,
     config: Config,
@@ -254,8 +255,8 @@ struct Starting {
 /// The coordination executor.
 async fn coordinate(
     starting: Starting,
-    id: mpsc::Sender<Arc<Shared<GlommioIo>>>,
-    go: mpsc::Receiver<()>,
+    shared_in: Vec<mpsc::Sender<Arc<Shared<GlommioIo>>>>,
+    go: Arc<Mailbox<()>>,
     up: mpsc::Sender<Result<(), String>>,
 ) -> Result<(), String> {
     let Starting { begun, config, mut info, directories } = starting;
@@ -275,12 +276,12 @@ async fn coordinate(
     let cores = info.cores;
     let is_new = loaded.persisted.is_none();
     let shared = Shared::new(info, config, cores);
-    let _ = id.send(Arc::clone(&shared));
-    let _ = up.send(Ok(()));
-    // Polled rather than awaited: the sender is a plain thread, and this takes milliseconds once.
-    while go.try_recv() == Err(mpsc::TryRecvError::Empty) {
-        io.sleep(Duration::from_micros(500)).await;
+    for waiting in shared_in {
+        let _ = waiting.send(Arc::clone(&shared));
     }
+    let _ = up.send(Ok(()));
+    // Closed when everyone is up.
+    go.serve(Rc::new(()), 1, |_, _| {}).await;
     let master = start_master(io.clone(), Arc::clone(&shared), desk, store, loaded, directories).await;
     let master = master.map_err(|e| e.to_string())?;
     tracing::info!(
@@ -319,7 +320,7 @@ async fn coordinate(
 struct Seat {
     number: usize,
     begun: Instant,
-    shared: Arc<Shared<GlommioIo>>,
+    shared: mpsc::Receiver<Arc<Shared<GlommioIo>>>,
     sockets: Arc<Sockets>,
     maintenance: Arc<Mailbox<Maintenance>>,
     http_spin: Duration,
@@ -330,18 +331,20 @@ async fn serve(seat: Seat, up: mpsc::Sender<Result<(), String>>) -> Result<(), S
     let desk = Desk::new();
     glommio::spawn_local(Rc::clone(&desk).serve()).detach();
     let io = GlommioIo::new(seat.begun, Some((Rc::clone(&desk), seat.maintenance)));
-    let core = Core::new(io.clone(), seat.number, Arc::clone(&seat.shared), desk);
-    let config = &seat.shared.config;
+    // Nothing else is on this executor yet. An error of coordination has been reported, and ends this one, too.
+    let shared = seat.shared.recv_timeout(UP_WAIT).map_err(|_| "coordination did not start".to_owned())?;
+    let core = Core::new(io.clone(), seat.number, Arc::clone(&shared), desk);
+    let config = &shared.config;
     let default = Limits::default();
     let limits = Limits {
-        body_bytes_max: seat.shared.memory.body_bytes_max(config.max_content_length as u64),
+        body_bytes_max: shared.memory.body_bytes_max(config.max_content_length as u64),
         header_timeout: config.read_timeout.unwrap_or(default.header_timeout),
         body_timeout: config.read_timeout.unwrap_or(default.body_timeout),
         spin: seat.http_spin,
         ..default
     };
     let connections =
-        Connections::new(Api::new(Rc::clone(&core)), limits, Rc::new(Bodies::of(&seat.shared.memory.requests)));
+        Connections::new(Api::new(Rc::clone(&core)), limits, Rc::new(Bodies::of(&shared.memory.requests)));
     let counted = Rc::clone(&connections);
     core.set_http_counters(move || {
         let c = counted.counters();
@@ -360,7 +363,7 @@ async fn serve(seat: Seat, up: mpsc::Sender<Result<(), String>>) -> Result<(), S
     let accepting = async move { sockets.serve(connections, usize::MAX, |lane, task| spawner.spawn(lane, task)).await };
     io.spawn(Lane::Search, Box::pin(accepting));
     let _ = up.send(Ok(()));
-    runtime::serve_mailbox(Arc::clone(&seat.shared.cores[seat.number]), core, &io).await;
+    runtime::serve_mailbox(Arc::clone(&shared.cores[seat.number]), core, &io).await;
     Ok(())
 }
 

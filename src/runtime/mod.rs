@@ -44,6 +44,10 @@ use crate::mesh::{self, Desk, Mailbox, panic_text};
 pub const HEARTBEAT: Duration = Duration::from_millis(5);
 /// The same of the others: nobody waits for them request by request, and their beats take the CPU from those who serve.
 pub const SIDE_HEARTBEAT: Duration = Duration::from_millis(25);
+/// Between the first beats of an executor; no timer of glommio's is faster.
+const START_BEAT: Duration = Duration::from_millis(1);
+/// How many of them.
+const START_BEATS: usize = 1000;
 /// How long an executor may take to poll its first task before another is tried; doubled each time.
 const FIRST_POLL_WAIT: Duration = Duration::from_secs(2);
 const FIRST_POLL_TRIES: u32 = 4;
@@ -228,8 +232,14 @@ where
 }
 
 /// Wakes the executor every `period`, whatever happens. A beat can itself be among the tasks that a park leaves
-/// unrun; then the next slower one wakes it.
+/// unrun; then the next slower one wakes it. A start waits for one blocking call after the other, so at first it beats fast.
 pub fn heartbeat(period: Duration) {
+    glommio::spawn_local(async {
+        for _ in 0..START_BEATS {
+            glommio::timer::sleep(START_BEAT).await;
+        }
+    })
+    .detach();
     for slower in [1, 10, 50] {
         glommio::spawn_local(async move {
             loop {
