@@ -397,7 +397,7 @@ impl<I: NodeIo> Shard<I> {
                 if let Err(e) = self.engine.flush(false, self.io.now_ms(), &self.io.pace(None)).await {
                     tracing::warn!(index = %self.id.index, shard = self.id.shard, error = %e, "no flush at close");
                 }
-                let _ = self.engine.translog().seal().await;
+                let _ = self.engine.translog().close().await;
             }
         }
     }

@@ -127,6 +127,8 @@ struct State<F> {
     appended: Location,
     synced: Location,
     sealed: bool,
+    /// No operation is taken any more.
+    closed: bool,
     syncing: bool,
     preparing: bool,
     /// Largest refused operation since a generation was prepared, as it counts in a body.
@@ -211,6 +213,7 @@ impl<D: Directory> Translog<D> {
             appended: Location::default(),
             synced: Location::default(),
             sealed: recovered.sealed,
+            closed: false,
             syncing: false,
             preparing: false,
             needed: 0,
@@ -276,6 +279,9 @@ impl<D: Directory> Translog<D> {
         debug_assert_eq!(Operation::decode(encoded).map(|o| o.seq_no), Ok(seq_no));
         let mut state = self.shared.state.borrow_mut();
         state.usable()?;
+        if state.closed {
+            return Err(Error::Failed { reason: "the translog is closed".to_owned() });
+        }
         let size = checked_size(encoded.len())?;
         if !state.has_room(size) {
             state.needed = state.needed.max(size);
@@ -632,6 +638,27 @@ impl<D: Directory> Translog<D> {
                 return Ok(());
             }
             state.begin_seal();
+        }
+        self.sync().await
+    }
+
+    /// The last thing done with it: makes everything durable and says, in a block of its own, that nothing follows, so that the
+    /// next start does not look for it. Without room for that block it is only made durable. It takes no operations any more.
+    pub async fn close(&self) -> Result<()> {
+        self.sync().await?;
+        {
+            let mut state = self.shared.state.borrow_mut();
+            state.usable()?;
+            if !state.queue.is_empty() || state.syncing {
+                return Ok(());
+            }
+            state.closed = true;
+            // Also of one that is being prepared at this moment.
+            let last = Generation(state.next_generation.0.saturating_sub(1));
+            state.begin_seal();
+            if let Some(queued) = state.queue.back_mut() {
+                queued.batch.end(last);
+            }
         }
         self.sync().await
     }

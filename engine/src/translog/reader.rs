@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use super::record::{BATCH_HEADER, BatchHeader, Key, parse_body};
 use crate::error::{Error, Result};
-use crate::ids::SeqNo;
+use crate::ids::{Generation, SeqNo};
 use crate::op::Operation;
 use crate::store::{BLOCK, Directory, File};
 
@@ -100,6 +100,8 @@ pub(super) struct Walk {
     pub(super) max_seq_no: Option<SeqNo>,
     /// Whether the last one is a seal.
     pub(super) sealed: bool,
+    /// If it is an end, what it says.
+    pub(super) ends: Option<Generation>,
 }
 
 impl Walk {
@@ -113,6 +115,7 @@ impl Walk {
                     walk.next_number += 1;
                     walk.operations += u64::from(header.count);
                     walk.sealed = header.count == 0;
+                    walk.ends = header.ends();
                     if header.count > 0 {
                         walk.max_seq_no = walk.max_seq_no.max(Some(header.max_seq_no));
                     }

@@ -35,12 +35,16 @@
 //! damaged, none of it was acknowledged, and a valid header of batch `n + 1` proves that `n` was intact
 //! once. A batch without operations (a *seal*) is written for that proof alone.
 //!
+//! A batch without operations whose lowest sequence number is -2 is an *end*: the translog was closed in order, and neither
+//! after it nor in the generations up to the one that stands in place of the highest sequence number anything was written.
+//! It saves the next start from looking.
+//!
 //! **Reading.** Batches of a file are read from block 1 while the number is the expected one and both checksums match.
 //! A generation is complete if it holds all numbers below the first one of the next generation (that first batch's
 //! header suffices). What follows there is ignored: a write of a dead process may land late, but its number has been
 //! given again in the generation begun by the recovery. In the newest generation, what follows the last valid batch `n` is a
 //! torn tail, unless some later block has a valid header with a number over `n + 1`: then `n + 1` was
-//! durable and is damaged, and the file is corrupt there.
+//! durable and is damaged, and the file is corrupt there. After an end nothing is looked for.
 //!
 //! **What a crash leaves.** A file gets its name only after zeros and header are synced, and is used only after the
 //! directory is. So: a `.tmp` file (removed), a prepared file without batches (recycled), a newest batch whole, torn or
@@ -67,6 +71,8 @@ const MAGIC: &[u8; 8] = b"RDXTLOG\0";
 const VERSION: u32 = 1;
 /// Bytes of a batch before its body.
 pub(super) const BATCH_HEADER: usize = 40;
+/// Lowest sequence number of an end.
+const END: SeqNo = SeqNo(-2);
 /// Largest encoded operation.
 pub(super) const OPERATION_MAX: usize = 1 << 30;
 
@@ -195,6 +201,12 @@ impl BatchHeader {
         }
     }
 
+    /// Of an end: the last generation that is known to hold nothing more.
+    pub(super) fn ends(&self) -> Option<Generation> {
+        let ends = self.count == 0 && self.length == 0 && self.min_seq_no == END && self.max_seq_no.0 >= 0;
+        ends.then_some(Generation(self.max_seq_no.0 as u64))
+    }
+
     /// Whether `body` is the body this header was written with.
     pub(super) fn matches(&self, body: &[u8], key: Key) -> bool {
         body.len() == self.length as usize && key.crc(body) == self.body_crc
@@ -253,6 +265,13 @@ impl BatchBuilder {
         self.count += 1;
     }
 
+    /// Makes it an end; it must be empty.
+    pub(super) fn end(&mut self, generation: Generation) {
+        assert!(self.count == 0, "an end has no operations");
+        self.min_seq_no = END;
+        self.max_seq_no = SeqNo(generation.0 as i64);
+    }
+
     pub(super) fn number(&self) -> u64 {
         self.number
     }
@@ -284,6 +303,9 @@ impl BatchBuilder {
 
 /// The operations of a checked body, as ranges of it. An error names an offset inside the body: the writer was wrong.
 pub(super) fn parse_body(header: &BatchHeader, body: &[u8]) -> Result<Vec<(u32, u32)>> {
+    if header.ends().is_some() {
+        return Ok(Vec::new());
+    }
     let mut r = Reader::new("batch", body);
     let mut records = Vec::with_capacity((header.count as usize).min(body.len()));
     let (mut min, mut max) = (i64::MAX, SeqNo::NONE.0);

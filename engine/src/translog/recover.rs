@@ -189,19 +189,8 @@ async fn read_needed<F: File>(
     candidates: Vec<Candidate<F>>,
     recovered: &mut Recovered<F>,
 ) -> Result<()> {
-    let mut used = Vec::new();
-    for candidate in candidates {
-        if candidate.first.is_some() {
-            used.push(candidate);
-            continue;
-        }
-        // Prepared and never used, or its first batch is torn (then nothing follows).
-        if let Some((offset, header)) = candidate.batches().header_after(BLOCK as u64, 0).await? {
-            let reason = format!("no batch here, but batch {} at {offset}", header.number);
-            return Err(Error::corrupt(&*candidate.name, BLOCK as u64, reason));
-        }
-        recovered.spares.push(Spare { name: candidate.name.to_string(), capacity: candidate.capacity });
-    }
+    let (used, unused): (Vec<_>, Vec<_>) = candidates.into_iter().partition(|candidate| candidate.first.is_some());
+    let mut ends = None;
     let mut expected = None;
     for (i, candidate) in used.iter().enumerate() {
         let first = candidate.first.expect("used");
@@ -229,6 +218,7 @@ async fn read_needed<F: File>(
                 return Err(damaged(format!("{} begins with {limit}", used[i + 1].name)));
             }
             Some(_) => {}
+            None if walk.ends.is_some() => ends = walk.ends,
             None => {
                 if let Some((offset, header)) = batches.header_after(walk.end, walk.next_number).await? {
                     return Err(damaged(format!("batch {} is at {offset}", header.number)));
@@ -242,6 +232,15 @@ async fn read_needed<F: File>(
         } else {
             recovered.spares.push(Spare { name: candidate.name.to_string(), capacity: candidate.capacity });
         }
+    }
+    for candidate in unused {
+        // Prepared and never used, or its first batch is torn (then nothing follows).
+        let known = ends.is_some_and(|last| candidate.generation <= last);
+        if !known && let Some((offset, header)) = candidate.batches().header_after(BLOCK as u64, 0).await? {
+            let reason = format!("no batch here, but batch {} at {offset}", header.number);
+            return Err(Error::corrupt(&*candidate.name, BLOCK as u64, reason));
+        }
+        recovered.spares.push(Spare { name: candidate.name.to_string(), capacity: candidate.capacity });
     }
     recovered.next_number = expected.unwrap_or(0).max(from.batch);
     Ok(())

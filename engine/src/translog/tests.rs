@@ -449,6 +449,68 @@ fn hole_in_the_middle_is_corruption_and_a_torn_tail_is_not() {
     }
 }
 
+/// Two operations in the first generation, the second prepared, closed in order.
+fn closed() -> SimDirectory {
+    let d = SimDirectory::new(1);
+    let options = Options { first_size: 8 << 20, size_max: 8 << 20, ..SMALL };
+    block_on(async {
+        let t = Translog::create(d.clone(), UUID, options).await.unwrap();
+        for i in 0..2 {
+            add(&t, i, 10).await.unwrap();
+            t.sync().await.unwrap();
+        }
+        t.prepare_next().await.unwrap();
+        t.close().await.unwrap();
+        assert!(add(&t, 2, 10).await.is_err(), "nothing is taken after the end");
+    });
+    d
+}
+
+#[test]
+fn what_was_closed_in_order_is_not_searched_for_more() {
+    let block = BLOCK as u64;
+    let ledger = std::sync::Arc::<crate::store::ledger::Ledger>::default();
+    let purpose = crate::store::ledger::Purpose::Segments;
+    let d = crate::store::ledger::Ledgered::new(closed(), ledger.clone(), purpose);
+    let t = block_on(Translog::open(d, UUID, START, SMALL)).unwrap();
+    assert_eq!(block_on(collect(t.replay())).unwrap(), [0, 1]);
+    let read = ledger.flow(crate::store::ledger::Purpose::Translog).read_bytes;
+    assert!(read <= 3 << 20, "{read} bytes read of 16 MiB");
+    // Without the end everything is looked through, and nothing is lost either.
+    let d = closed();
+    d.flip(&file(1), 3 * block + 5, 0);
+    assert_eq!(block_on(reopen(&d, START)).unwrap().1, [0, 1]);
+    // The end proves the batch before it.
+    let d = closed();
+    d.flip(&file(1), 2 * block + 60, 0);
+    is_corrupt(block_on(reopen(&d, START)), &file(1), 2 * block);
+}
+
+#[test]
+fn what_was_written_after_the_end_by_another_life_is_looked_for() {
+    let block = BLOCK as u64;
+    let write = || {
+        let d = closed();
+        let generation = block_on(async {
+            let t = Translog::open(d.clone(), UUID, START, SMALL).await.unwrap();
+            for i in 2..4 {
+                add(&t, i, 10).await.unwrap();
+                t.sync().await.unwrap();
+            }
+            t.generation()
+        });
+        (d, generation.0)
+    };
+    let (d, generation) = write();
+    assert_eq!(block_on(reopen(&d, START)).unwrap().1, [0, 1, 2, 3]);
+    let (d, _) = write();
+    d.flip(&file(generation), block + 45, 0);
+    is_corrupt(block_on(reopen(&d, START)), &file(generation), block);
+    let (d, _) = write();
+    d.flip(&file(generation), block, 0);
+    is_corrupt(block_on(reopen(&d, START)), &file(generation), block);
+}
+
 #[test]
 fn damage_in_an_older_generation_is_corruption() {
     for (at, offset) in [(0, 0), (40, 48), (BLOCK as u64, BLOCK as u64), (BLOCK as u64 + 45, BLOCK as u64)] {
@@ -640,6 +702,8 @@ enum Act {
     Sync,
     Prepare,
     Seal,
+    /// The last thing that is done.
+    Close,
     /// Roll, commit everything synced, trim.
     Commit,
 }
@@ -650,6 +714,7 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
         4 => Just(Act::Sync),
         1 => Just(Act::Prepare),
         1 => Just(Act::Seal),
+        1 => Just(Act::Close),
         2 => Just(Act::Commit),
     ];
     proptest::collection::vec(act, 1..30)
@@ -683,6 +748,11 @@ async fn run(t: &Translog<SimDirectory>, acts: &[Act], m: &mut Model) -> Result<
             Act::Seal => {
                 t.seal().await?;
                 m.acked = m.appended;
+            }
+            Act::Close => {
+                t.close().await?;
+                m.acked = m.appended;
+                return Ok(());
             }
             Act::Commit => {
                 t.roll().await?;
@@ -832,7 +902,7 @@ proptest! {
             let t = new_translog(&d);
             write_commit(&d, m.commit).await.unwrap();
             d.limit_space(Some(space * BLOCK as u64));
-            for act in &acts {
+            for act in acts.iter().filter(|act| !matches!(act, Act::Close)) {
                 let result = run(&t, std::slice::from_ref(act), &mut m).await;
                 prop_assert!(matches!(result, Ok(()) | Err(Error::DiskFull { .. })), "{result:?}");
                 m.committing = None;
