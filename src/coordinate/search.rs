@@ -2,6 +2,7 @@
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -43,6 +44,12 @@ pub struct Target {
 }
 
 impl Target {
+    /// Whether its part of a sliced search is nothing of this shard.
+    #[must_use]
+    pub fn is_empty_slice(&self) -> bool {
+        matches!(&self.slice, Some(Query { kind: QueryKind::MatchNone, .. }))
+    }
+
     /// The shard's id.
     #[must_use]
     pub fn id(&self) -> ShardId {
@@ -230,6 +237,31 @@ pub async fn statistics(backend: &SharedBackend, targets: &[Target], query: &Que
     all
 }
 
+/// A context that a shard opened for the fetch phase. Dropped with a search that nobody waits for any more, it is freed.
+struct Opened<'a> {
+    backend: &'a SharedBackend,
+    id: ShardId,
+    context: u64,
+}
+
+impl Opened<'_> {
+    /// It is gone already.
+    fn freed(mut self) {
+        self.context = 0;
+    }
+}
+
+impl Drop for Opened<'_> {
+    fn drop(&mut self) {
+        if self.context != 0 {
+            let (backend, id, context) = (Rc::clone(self.backend), self.id.clone(), self.context);
+            self.backend.spawn(Box::pin(async move {
+                let _ = backend.shard(&id, ShardRequest::Free { context }).await;
+            }));
+        }
+    }
+}
+
 /// Runs a search. Shards that fail are listed; when all do, that is the error.
 pub async fn search(backend: &SharedBackend, plan: &SearchPlan) -> ApiResult<SearchOutcome> {
     let mut outcome = SearchOutcome { total_shards: plan.targets.len(), ..SearchOutcome::default() };
@@ -242,7 +274,7 @@ pub async fn search(backend: &SharedBackend, plan: &SearchPlan) -> ApiResult<Sea
     let fetch = Arc::new(plan.fetch.clone());
     // A search of one shard fetches at once. Otherwise who is fetched from is known only after merging.
     let at_once = (plan.targets.len() == 1 && plan.size > 0).then(|| (plan.from, fetch.clone()));
-    let futures: Vec<LocalFuture<'_, ApiResult<SearchShardResponse>>> = plan
+    let futures: Vec<LocalFuture<'_, ApiResult<(SearchShardResponse, Option<Opened<'_>>)>>> = plan
         .targets
         .iter()
         .map(|target| {
@@ -256,19 +288,29 @@ pub async fn search(backend: &SharedBackend, plan: &SearchPlan) -> ApiResult<Sea
             });
             Box::pin(async move {
                 match backend.shard(&target.id(), message).await? {
-                    ShardResponse::Search(response) => Ok(response),
+                    ShardResponse::Search(response) => {
+                        // One that a scroll or a point in time holds stays.
+                        let own = response.context != 0 && target.context.is_none();
+                        let opened = own.then(|| Opened { backend, id: target.id(), context: response.context });
+                        Ok((response, opened))
+                    }
                     _ => Err(unexpected()),
                 }
             }) as LocalFuture<'_, _>
         })
         .collect();
     let mut answers: Vec<Option<SearchShardResponse>> = Vec::new();
+    let mut contexts: Vec<Option<Opened<'_>>> = Vec::new();
     for (target, answer) in join::all(futures).await.into_iter().enumerate() {
         match answer {
-            Ok(answer) => answers.push(Some(answer)),
+            Ok((answer, opened)) => {
+                answers.push(Some(answer));
+                contexts.push(opened);
+            }
             Err(error) => {
                 outcome.failures.push(ShardFailure { target, error });
                 answers.push(None);
+                contexts.push(None);
             }
         }
     }
@@ -279,7 +321,7 @@ pub async fn search(backend: &SharedBackend, plan: &SearchPlan) -> ApiResult<Sea
     summarise(plan, &answers, &mut outcome);
     let ranking = rank(plan, &answers);
     stats::record_since(Stage::Reduce, began);
-    fetch_phase(backend, plan, &fetch, answers, ranking, &mut outcome).await?;
+    fetch_phase(backend, plan, &fetch, answers, contexts, ranking, &mut outcome).await?;
     Ok(outcome)
 }
 
@@ -292,7 +334,7 @@ pub async fn profile(backend: &SharedBackend, plan: &SearchPlan) -> Vec<Value> {
         .map(|target| {
             let query = request_of(&request, target);
             Box::pin(async move {
-                let message = ShardRequest::Profile { query, context: target.context };
+                let message = ShardRequest::Profile { query, context: target.context, deadline_ms: plan.deadline_ms };
                 let Ok(ShardResponse::Profile(mut shown)) = backend.shard(&target.id(), message).await else {
                     return None;
                 };
@@ -411,6 +453,7 @@ async fn fetch_phase(
     plan: &SearchPlan,
     fetch: &Arc<FetchRequest>,
     answers: Vec<Option<SearchShardResponse>>,
+    contexts: Vec<Option<Opened<'_>>>,
     page: Vec<(usize, usize)>,
     outcome: &mut SearchOutcome,
 ) -> ApiResult<()> {
@@ -425,27 +468,32 @@ async fn fetch_phase(
         wanted.entry(*target).or_default().push(place);
     }
     let mut futures: Vec<LocalFuture<'_, (Vec<usize>, usize, ApiResult<Vec<FetchedHit>>)>> = Vec::new();
-    for (target, answer) in answers.iter().enumerate() {
+    for (target, (answer, opened)) in answers.iter().zip(contexts).enumerate() {
         let Some(answer) = answer else { continue };
         let id = plan.targets[target].id();
         match wanted.remove(&target) {
             Some(places) => {
                 let hits: Vec<TopHit> = places.iter().map(|place| answer.result.hits[page[*place].1].clone()).collect();
-                let message = ShardRequest::Fetch { context: answer.context, hits, fetch: fetch.clone() };
+                let (fetch, deadline_ms) = (fetch.clone(), plan.deadline_ms);
+                let message = ShardRequest::Fetch { context: answer.context, hits, fetch, deadline_ms };
                 futures.push(Box::pin(async move {
                     let fetched = match backend.shard(&id, message).await {
                         Ok(ShardResponse::Fetch(fetched)) => Ok(fetched),
                         Ok(_) => Err(unexpected()),
                         Err(error) => Err(error),
                     };
+                    if fetched.is_ok() {
+                        opened.into_iter().for_each(Opened::freed);
+                    }
                     (places, target, fetched)
                 }));
             }
-            // A context that is not fetched from goes now; one that a scroll or a point in time holds stays.
-            None if answer.context != 0 && plan.targets[target].context.is_none() => {
+            // A context that is not fetched from goes now.
+            None if opened.is_some() => {
                 let message = ShardRequest::Free { context: answer.context };
                 futures.push(Box::pin(async move {
                     let _ = backend.shard(&id, message).await;
+                    opened.into_iter().for_each(Opened::freed);
                     (Vec::new(), target, Ok(Vec::new()))
                 }));
             }
@@ -456,6 +504,8 @@ async fn fetch_phase(
     for (places, target, fetched) in join::all(futures).await {
         match fetched {
             Ok(fetched) => {
+                // The deadline passed in between.
+                outcome.timed_out |= fetched.len() < places.len();
                 for (place, fetched) in places.into_iter().zip(fetched) {
                     let top = answers[target].as_ref().expect("it answered").result.hits[page[place].1].clone();
                     slots[place] = Some(Hit { target, top, fetched });

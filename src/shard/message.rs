@@ -42,6 +42,8 @@ pub enum ShardRequest {
         hits: Vec<TopHit>,
         /// What of them.
         fetch: Arc<FetchRequest>,
+        /// The search's deadline, in milliseconds since 1970: what comes later may be left out.
+        deadline_ms: Option<i64>,
     },
     /// Keeps the present point in time (scroll, PIT): answered with `Opened`; it goes when not used for `keep_alive_ms`.
     Open {
@@ -118,6 +120,8 @@ pub enum ShardRequest {
         query: Arc<SearchRequest>,
         /// Point in time, as the search has it.
         context: Option<u64>,
+        /// The search's deadline, in milliseconds since 1970.
+        deadline_ms: Option<i64>,
     },
     /// What its bytes are, and what was written for them.
     Storage,

@@ -257,8 +257,8 @@ impl<I: NodeIo> Shard<I> {
         let answer = match request {
             ShardRequest::Get(requests) => self.get(requests).await.map(ShardResponse::Get),
             ShardRequest::Search(request) => self.search(request).await.map(ShardResponse::Search),
-            ShardRequest::Fetch { context, hits, fetch } => {
-                self.fetch(context, &hits, &fetch).await.map(ShardResponse::Fetch)
+            ShardRequest::Fetch { context, hits, fetch, deadline_ms } => {
+                self.fetch(context, &hits, &fetch, deadline_ms).await.map(ShardResponse::Fetch)
             }
             ShardRequest::Open { keep_alive_ms } => {
                 self.open_context(keep_alive_ms).await.map(|context| ShardResponse::Opened { context })
@@ -293,8 +293,8 @@ impl<I: NodeIo> Shard<I> {
             ShardRequest::Visible { seq_no, until_ms } => {
                 self.visible_by(seq_no, until_ms).await.map(|()| ShardResponse::Done)
             }
-            ShardRequest::Profile { query, context } => {
-                self.profile(&query, context).await.map(|shown| ShardResponse::Profile(Box::new(shown)))
+            ShardRequest::Profile { query, context, deadline_ms } => {
+                self.profile(&query, context, deadline_ms).await.map(|shown| ShardResponse::Profile(Box::new(shown)))
             }
             ShardRequest::Storage => Ok(ShardResponse::Storage(Box::new(self.storage()))),
             ShardRequest::Stats => Ok(ShardResponse::Stats(Box::new(self.stats()))),

@@ -24,15 +24,23 @@ struct Bench<'a> {
     compiled: &'a CompiledIndex,
     context: IndexContext,
     request: &'a SearchRequest,
+    /// Parts that come later are stopped.
+    deadline_ns: Option<u64>,
 }
 
 impl<I: NodeIo> Shard<I> {
     /// The member of `profile.shards` for this shard, but for its id.
-    pub(super) async fn profile(&self, request: &SearchRequest, context: Option<u64>) -> ApiResult<Value> {
+    pub(super) async fn profile(
+        &self,
+        request: &SearchRequest,
+        context: Option<u64>,
+        deadline_ms: Option<i64>,
+    ) -> ApiResult<Value> {
         let (searcher, compiled) = self.view(context, None).await?;
         // Without the cache: what a query costs, not what it cost before.
         let context = IndexContext { filter_cache: None, ..self.context_of(&compiled) };
-        let bench = Bench { searcher: &searcher, compiled: &compiled, context, request };
+        let bench =
+            Bench { searcher: &searcher, compiled: &compiled, context, request, deadline_ns: self.grace(deadline_ms) };
         let all = Query::from(QueryKind::MatchAll);
         let query = request.query.as_ref().unwrap_or(&all);
         let scores = request.sort.is_empty() && request.top > 0;
@@ -61,7 +69,7 @@ impl<I: NodeIo> Shard<I> {
 
     /// Nanoseconds of a query phase, and documents it found.
     async fn timed_query(&self, bench: &Bench<'_>, request: &SearchRequest) -> ApiResult<(u64, u64)> {
-        let pace = self.io.pace(None);
+        let pace = self.io.pace(bench.deadline_ns);
         let began = self.io.monotonic_ns();
         let mapping = &bench.compiled.mapping;
         let result = execute::query(bench.searcher, mapping, &bench.context, request, &pace).await;

@@ -20,6 +20,9 @@ use crate::shard::message::{GetRequest, GetResult, SearchShardRequest, SearchSha
 use crate::shard::{Shard, add};
 use crate::stats::Stage;
 
+/// What is found by the deadline is still fetched for so long, in milliseconds.
+const FETCH_GRACE_MS: i64 = 100;
+
 /// How long a context waits for its fetch phase, in milliseconds.
 const FETCH_WAIT_MS: i64 = 60_000;
 
@@ -225,12 +228,22 @@ impl<I: NodeIo> Shard<I> {
         Err(ApiError::new(503, "timeout_exception", reason))
     }
 
+    /// A deadline on the clock that work is paced by: not before `grace_ms` from now.
+    fn deadline(&self, deadline_ms: Option<i64>, grace_ms: i64) -> Option<u64> {
+        let left = |at: i64| at.saturating_sub(self.io.now_ms()).max(grace_ms) as u64;
+        deadline_ms.map(|at| self.io.monotonic_ns().saturating_add(left(at).saturating_mul(1_000_000)))
+    }
+
+    /// A deadline for what follows the query phase, which gets a moment even if that took all the time there was.
+    pub(super) fn grace(&self, deadline_ms: Option<i64>) -> Option<u64> {
+        self.deadline(deadline_ms, FETCH_GRACE_MS)
+    }
+
     pub(super) async fn search(&self, request: SearchShardRequest) -> ApiResult<SearchShardResponse> {
         let began = self.io.monotonic_ns();
         let (searcher, compiled) = self.view(request.context, request.keep_alive_ms).await?;
         let context = self.context_of(&compiled);
-        let deadline = request.deadline_ms.map(|at| began + 1_000_000 * (at - self.io.now_ms()).max(0) as u64);
-        let pace = self.io.pace(deadline);
+        let pace = self.io.pace(self.deadline(request.deadline_ms, 0));
         let key = if self.may_cache(&request) { self.request_cache.borrow().key(&request.query) } else { None };
         let known = key.as_ref().and_then(|key| self.request_cache.borrow_mut().get(key, &searcher));
         let result = match known {
@@ -249,7 +262,9 @@ impl<I: NodeIo> Shard<I> {
         let mut response = SearchShardResponse { result, fetched: Vec::new(), context: request.context.unwrap_or(0) };
         if let Some((from, fetch)) = &request.fetch {
             let hits = response.result.hits.get(*from..).unwrap_or_default();
-            response.fetched = self.fetch_hits(&searcher, &compiled, request.query.now_ms, hits, fetch).await?;
+            response.fetched =
+                self.fetch_hits(&searcher, &compiled, request.query.now_ms, hits, fetch, request.deadline_ms).await?;
+            response.result.timed_out |= response.fetched.len() < hits.len();
         } else if request.context.is_none() && !response.result.hits.is_empty() {
             response.context =
                 self.contexts.borrow_mut().add(searcher, compiled, FETCH_WAIT_MS, self.io.now_ms(), false)?;
@@ -274,13 +289,14 @@ impl<I: NodeIo> Shard<I> {
         context: u64,
         hits: &[TopHit],
         fetch: &FetchRequest,
+        deadline_ms: Option<i64>,
     ) -> ApiResult<Vec<FetchedHit>> {
         let now_ms = self.io.now_ms();
         let (searcher, compiled, kept) = self.contexts.borrow_mut().touch(context, now_ms, None)?;
         if !kept {
             self.contexts.borrow_mut().free(context);
         }
-        self.fetch_hits(&searcher, &compiled, now_ms, hits, fetch).await
+        self.fetch_hits(&searcher, &compiled, now_ms, hits, fetch, deadline_ms).await
     }
 
     async fn fetch_hits(
@@ -290,10 +306,11 @@ impl<I: NodeIo> Shard<I> {
         now_ms: i64,
         hits: &[TopHit],
         fetch: &FetchRequest,
+        deadline_ms: Option<i64>,
     ) -> ApiResult<Vec<FetchedHit>> {
         let began = self.io.monotonic_ns();
         let context = self.context_of(compiled);
-        let pace = self.io.pace(None);
+        let pace = self.io.pace(self.grace(deadline_ms));
         let fetched = fetch::fetch(searcher, &compiled.mapping, &context, fetch, now_ms, hits, &pace).await;
         add(&self.counters.fetch, 1);
         add(&self.counters.fetch_ns, self.timed(Stage::Fetch, began));

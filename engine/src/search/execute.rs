@@ -159,7 +159,8 @@ pub async fn query<P: Pace>(
                 })
                 .collect();
             for one in &request.rescore {
-                rescore(searcher, mapping, index, one, request.now_ms, &mut result.hits, pace).await?;
+                let done = rescore(searcher, mapping, index, one, request.now_ms, &mut result.hits, pace).await?;
+                run.timed_out |= !done;
             }
             if let (Some(best), false) = (result.hits.first(), request.rescore.is_empty()) {
                 run.seen.max_score = best.score;
@@ -271,6 +272,10 @@ impl Run<'_> {
                 return Ok(());
             }
             let leaves = leaf::evaluate(self.compiled, ordinal, view, pace).await?;
+            // What was not found in full would take for a match what is to be left out.
+            if self.stopped(pace) {
+                return Ok(());
+            }
             let segment = Segment { ordinal, reader: &view.reader, leaves: &leaves };
             let live = Run::live(view);
             if self.scores {
@@ -301,7 +306,7 @@ impl Run<'_> {
             if self.request.terminate_after.is_some_and(|limit| self.seen.accepted >= limit) {
                 self.seen.terminated = true;
             }
-            let skip = self.stopped(pace) || self.seen.terminated;
+            let mut skip = self.stopped(pace) || self.seen.terminated;
             let yield_only = YieldOnly(pace);
             let mut batch = None;
             // The same, where no document need be looked at.
@@ -309,7 +314,7 @@ impl Run<'_> {
             if let Some(aggs) = aggs.as_mut() {
                 let mut filters = Vec::new();
                 for filter in &self.agg_filters {
-                    filters.push(filter.for_ordinal(ordinal, &yield_only).await?);
+                    filters.push(filter.for_ordinal(ordinal, pace).await?);
                 }
                 let needs_scores = aggs.needs_scores();
                 batch = Some(Batch {
@@ -318,10 +323,16 @@ impl Run<'_> {
                     scores: needs_scores.then(|| Vec::with_capacity(BATCH)),
                 });
             }
+            let leaves = if skip { Vec::new() } else { leaf::evaluate(self.compiled, ordinal, view, pace).await? };
+            let post_filter = match &self.post_filter {
+                Some(filter) if !skip => Some(filter.for_ordinal(ordinal, pace).await?),
+                _ => None,
+            };
+            // What was not found in full would take for a match what is to be left out.
+            skip |= self.stopped(pace);
             if skip && batch.is_none() {
                 return Ok(());
             }
-            let leaves = if skip { Vec::new() } else { leaf::evaluate(self.compiled, ordinal, view, pace).await? };
             let segment = Segment { ordinal, reader: &view.reader, leaves: &leaves };
             let mut feed =
                 if skip { Feed::Plan(Plan::Done) } else { Feed::new(&segment, &self.compiled.weight, self.scores) };
@@ -334,10 +345,6 @@ impl Run<'_> {
             {
                 whole = batch.take();
             }
-            let post_filter = match &self.post_filter {
-                Some(filter) => Some(filter.for_ordinal(ordinal, pace).await?),
-                None => None,
-            };
             let ranking = match best {
                 Best::Scores { top, below } => Ranking::Scores { top, below: *below },
                 Best::Keys { top, plan } => {

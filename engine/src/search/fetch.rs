@@ -46,7 +46,7 @@ impl OnSegments {
     }
 }
 
-/// Fetches hits of the query phase on the same searcher, in their order.
+/// Fetches hits of the query phase on the same searcher, in their order; when stopped, only the first of them.
 ///
 /// # Errors
 /// Fields that cannot be given as asked, in Elasticsearch's words; damage.
@@ -125,6 +125,10 @@ pub async fn fetch<P: Pace>(
             }
         }
         fetched.ignored = ignored(mapping, reader, doc);
+        // A named query that was stopped may have missed this document.
+        if pace.stopped() {
+            break;
+        }
         out.push(fetched);
         pace.yield_if_needed().await;
     }

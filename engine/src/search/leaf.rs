@@ -69,11 +69,12 @@ pub(crate) async fn evaluate<P: Pace>(
     // What stands before this in the plan belongs to clauses that are known as a whole.
     let mut skip = 0;
     for (at, one) in planned.iter().enumerate() {
-        if pace.stopped() {
-            break;
-        }
         if at < skip {
             continue;
+        }
+        // Leaves that are too small to give way themselves are many.
+        if turn(pace).await {
+            break;
         }
         match *one {
             Planned::Leaf(leaf, lead) => out[leaf.slot] = of_leaf(compiled, leaf, reader, lead, pace).await?,
@@ -91,6 +92,9 @@ pub(crate) async fn evaluate<P: Pace>(
                         {
                             for one in &planned[at + 1..][..leaves] {
                                 let Planned::Leaf(leaf, _) = *one else { unreachable!("kept is not inside kept") };
+                                if turn(pace).await {
+                                    return Ok(out);
+                                }
                                 out[leaf.slot] = of_leaf(compiled, leaf, reader, u64::MAX, pace).await?;
                             }
                             let docs = of_clauses(&kept.inner, ordinal, reader, &out, pace).await;
@@ -345,8 +349,8 @@ async fn evaluate_leaf<P: Pace>(leaf: &Leaf, reader: &SegmentReader, lead: u64, 
         Leaf::Terms { field, terms } => {
             let Some(index) = inverted(reader, field) else { return Ok(Evaluated::Nothing) };
             for (i, term) in terms.iter().enumerate() {
-                if i % TERMS_PER_TURN == 0 {
-                    pace.yield_if_needed().await;
+                if i % TERMS_PER_TURN == 0 && turn(pace).await {
+                    break;
                 }
                 if let Some(info) = index.get(term) {
                     gather.postings(index, &info, pace).await;
@@ -376,8 +380,8 @@ async fn evaluate_leaf<P: Pace>(leaf: &Leaf, reader: &SegmentReader, lead: u64, 
         }
         Leaf::Ids { ids } => {
             for (i, id) in ids.iter().enumerate() {
-                if i % TERMS_PER_TURN == 0 {
-                    pace.yield_if_needed().await;
+                if i % TERMS_PER_TURN == 0 && turn(pace).await {
+                    break;
                 }
                 if let Some(doc) = reader.lookup_id(id.as_bytes()) {
                     gather.add(doc);
@@ -386,8 +390,8 @@ async fn evaluate_leaf<P: Pace>(leaf: &Leaf, reader: &SegmentReader, lead: u64, 
         }
         Leaf::Routing { values } => {
             for doc in 0..doc_count {
-                if u64::from(doc).is_multiple_of(POSTINGS_PER_TURN) {
-                    pace.yield_if_needed().await;
+                if u64::from(doc).is_multiple_of(POSTINGS_PER_TURN) && turn(pace).await {
+                    break;
                 }
                 if reader.routing(doc).is_some_and(|r| values.as_ref().is_none_or(|v| v.iter().any(|v| v == r))) {
                     gather.add(doc);
@@ -396,8 +400,8 @@ async fn evaluate_leaf<P: Pace>(leaf: &Leaf, reader: &SegmentReader, lead: u64, 
         }
         Leaf::SeqNo { range } => {
             for doc in 0..doc_count {
-                if u64::from(doc).is_multiple_of(POSTINGS_PER_TURN) {
-                    pace.yield_if_needed().await;
+                if u64::from(doc).is_multiple_of(POSTINGS_PER_TURN) && turn(pace).await {
+                    break;
                 }
                 if range.contains(&reader.seq_no(doc).0) {
                     gather.add(doc);
@@ -406,8 +410,8 @@ async fn evaluate_leaf<P: Pace>(leaf: &Leaf, reader: &SegmentReader, lead: u64, 
         }
         Leaf::Slice { field: None, id, max } => {
             for doc in 0..doc_count {
-                if u64::from(doc).is_multiple_of(POSTINGS_PER_TURN / 8) {
-                    pace.yield_if_needed().await;
+                if u64::from(doc).is_multiple_of(POSTINGS_PER_TURN / 8) && turn(pace).await {
+                    break;
                 }
                 if slice_of(reader.id(doc).as_bytes(), *max) == *id {
                     gather.add(doc);
@@ -418,8 +422,8 @@ async fn evaluate_leaf<P: Pace>(leaf: &Leaf, reader: &SegmentReader, lead: u64, 
             let column = reader.field(name).and_then(FieldReader::numbers);
             let mut values = Vec::new();
             for doc in 0..doc_count {
-                if u64::from(doc).is_multiple_of(POSTINGS_PER_TURN / 8) {
-                    pace.yield_if_needed().await;
+                if u64::from(doc).is_multiple_of(POSTINGS_PER_TURN / 8) && turn(pace).await {
+                    break;
                 }
                 values.clear();
                 if let Some(column) = column {
@@ -434,6 +438,12 @@ async fn evaluate_leaf<P: Pace>(leaf: &Leaf, reader: &SegmentReader, lead: u64, 
         }
     }
     Ok(gather.finish())
+}
+
+/// Gives way; whether to stop.
+async fn turn<P: Pace>(pace: &P) -> bool {
+    pace.yield_if_needed().await;
+    pace.stopped()
 }
 
 /// Which of `max` slices a key is in: the same on every shard and for every request.
@@ -637,8 +647,8 @@ async fn exists<P: Pace>(field: &FieldReader, gather: &mut Gather, pace: &P) {
     let doc_count = gather.doc_count;
     if let Some(column) = field.numbers() {
         for doc in 0..doc_count {
-            if u64::from(doc).is_multiple_of(POSTINGS_PER_TURN) {
-                pace.yield_if_needed().await;
+            if u64::from(doc).is_multiple_of(POSTINGS_PER_TURN) && turn(pace).await {
+                return;
             }
             if column.has(doc) {
                 gather.add(doc);
@@ -646,8 +656,8 @@ async fn exists<P: Pace>(field: &FieldReader, gather: &mut Gather, pace: &P) {
         }
     } else if let Some(column) = field.ordinals() {
         for doc in 0..doc_count {
-            if u64::from(doc).is_multiple_of(POSTINGS_PER_TURN) {
-                pace.yield_if_needed().await;
+            if u64::from(doc).is_multiple_of(POSTINGS_PER_TURN) && turn(pace).await {
+                return;
             }
             if column.has(doc) {
                 gather.add(doc);
@@ -655,8 +665,8 @@ async fn exists<P: Pace>(field: &FieldReader, gather: &mut Gather, pace: &P) {
         }
     } else if let Some(norms) = field.norms() {
         for (doc, &norm) in norms.iter().enumerate() {
-            if (doc as u64).is_multiple_of(POSTINGS_PER_TURN) {
-                pace.yield_if_needed().await;
+            if (doc as u64).is_multiple_of(POSTINGS_PER_TURN) && turn(pace).await {
+                return;
             }
             if norm != 0 {
                 gather.add(doc as DocId);

@@ -8,6 +8,9 @@ use crate::search::explain::leaves_of;
 use crate::search::open::Segment;
 use crate::search::{IndexContext, Rescore, RescoreMode, Searcher, TopHit};
 
+/// Hits that are scored without giving way.
+const HITS_PER_TURN: usize = 128;
+
 impl Rescore {
     /// The score of a hit: `second` is the query's, if it matches.
     fn combine(&self, first: f32, second: Option<f32>) -> f32 {
@@ -23,7 +26,8 @@ impl Rescore {
     }
 }
 
-/// Scores the window's hits again and sorts them; those behind the window stay behind it.
+/// Scores the window's hits again and sorts them; those behind the window stay behind it. False when it was stopped: then all
+/// keep the scores they have.
 ///
 /// # Errors
 /// As the query phase.
@@ -35,12 +39,13 @@ pub(crate) async fn rescore<P: Pace>(
     now_ms: i64,
     hits: &mut [TopHit],
     pace: &P,
-) -> Result<()> {
+) -> Result<bool> {
     let size = rescore.window_size.min(hits.len());
     let window = &mut hits[..size];
     let compiled = compile(&rescore.query, mapping, index, searcher, now_ms, true)?;
     // Document by document in the order of the index: one cursor a segment goes over them.
     window.sort_by_key(|h| h.doc);
+    let mut scores = Vec::with_capacity(size);
     let mut at = 0;
     while at < window.len() {
         let ordinal = window[at].doc.segment as usize;
@@ -48,16 +53,23 @@ pub(crate) async fn rescore<P: Pace>(
         let leaves = leaves_of(&compiled, searcher, ordinal, pace).await?;
         let segment = Segment { ordinal, reader: &searcher.segments[ordinal].reader, leaves: &leaves };
         let mut cursor = segment.open(&compiled.weight, true);
-        for hit in &mut window[at..end] {
-            let matches = cursor.seek(hit.doc.doc) == hit.doc.doc && cursor.matches();
-            let second = matches.then(|| cursor.score());
-            hit.score = rescore.combine(hit.score, second);
+        for hits in window[at..end].chunks(HITS_PER_TURN) {
+            for hit in hits {
+                let matches = cursor.seek(hit.doc.doc) == hit.doc.doc && cursor.matches();
+                let second = matches.then(|| cursor.score());
+                scores.push(rescore.combine(hit.score, second));
+            }
+            pace.yield_if_needed().await;
+            if pace.stopped() {
+                window.sort_by(|a, b| b.score.total_cmp(&a.score).then(a.doc.cmp(&b.doc)));
+                return Ok(false);
+            }
         }
         at = end;
-        pace.yield_if_needed().await;
     }
+    window.iter_mut().zip(scores).for_each(|(hit, score)| hit.score = score);
     window.sort_by(|a, b| b.score.total_cmp(&a.score).then(a.doc.cmp(&b.doc)));
-    Ok(())
+    Ok(true)
 }
 
 #[cfg(test)]
