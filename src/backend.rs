@@ -17,6 +17,7 @@ use crate::memory::NodeMemory;
 use crate::shard::message::{ShardId, ShardRequest, ShardResponse};
 use crate::stats::Snapshot;
 use crate::stats::interval::Reading;
+use crate::tasks::{Ask, Registry, TaskInfo};
 
 /// A future that stays on its core.
 pub type LocalFuture<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
@@ -51,6 +52,16 @@ pub trait Backend {
 
     /// Waits.
     fn sleep_ms(&self, ms: u64) -> LocalFuture<'static, ()>;
+
+    /// Starts a task of its own on this core, that goes on whoever stops waiting for it.
+    fn spawn(&self, task: LocalFuture<'static, ()>);
+
+    /// What this core is doing.
+    fn tasks(&self) -> &Rc<Registry>;
+
+    /// The tasks of all cores that something is wanted of. A core that is too busy to be asked is left out, unless it is the
+    /// only one concerned.
+    fn ask_tasks(&self, ask: Ask) -> LocalFuture<'_, ApiResult<Vec<TaskInfo>>>;
 
     /// Facts about this node.
     fn node(&self) -> &NodeInfo;

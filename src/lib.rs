@@ -21,3 +21,4 @@ pub mod runtime;
 pub mod shard;
 pub mod sim;
 pub mod stats;
+pub mod tasks;

@@ -93,6 +93,7 @@ fn request(text: &[u8]) -> Option<Request> {
         } else {
             Body::Stream(Box::new(Pieces(Bytes::copy_from_slice(body))))
         },
+        task: None,
     })
 }
 

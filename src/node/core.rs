@@ -25,6 +25,7 @@ use crate::shard::{Shard, ShardOwner, ShardSpec};
 use crate::stats::interval::Reading;
 use crate::stats::timeline::{self, Span, Timeline};
 use crate::stats::{self, Snapshot, Stage};
+use crate::tasks::{Ask, Registry, TaskInfo};
 
 /// Times a shard is opened before it is given up (`index.allocation.max_retries`).
 const OPEN_TRIES: u32 = 5;
@@ -46,6 +47,7 @@ pub struct Core<I: NodeIo> {
     http: RefCell<Option<Box<dyn Fn() -> HttpCounters>>>,
     stopping: Cell<bool>,
     generations: Cell<u64>,
+    tasks: Rc<Registry>,
     this: Weak<Core<I>>,
 }
 
@@ -94,7 +96,9 @@ impl<I: NodeIo> Core<I> {
     /// A core without shards, knowing no state.
     #[must_use]
     pub fn new(io: I, number: usize, shared: Arc<Shared<I>>, desk: Rc<Desk>) -> Rc<Core<I>> {
+        let tasks = Registry::new(number, shared.cores.len(), io.now_ms());
         Rc::new_cyclic(|this| Core {
+            tasks,
             io,
             number,
             shared,
@@ -550,6 +554,8 @@ impl<I: NodeIo> Backend for Core<I> {
             ShardRequest::Search(_)
             | ShardRequest::Fetch { .. }
             | ShardRequest::Statistics { .. }
+            | ShardRequest::Profile { .. }
+            | ShardRequest::Visible { .. }
             | ShardRequest::Explain { .. } => self.desk.call_abortable(to, Lane::Search, move |core| {
                 Box::pin(async move { core.answer(id, request, timed).await })
             }),
@@ -593,6 +599,32 @@ impl<I: NodeIo> Backend for Core<I> {
 
     fn sleep_ms(&self, ms: u64) -> LocalFuture<'static, ()> {
         self.io.sleep(Duration::from_millis(ms))
+    }
+
+    fn spawn(&self, task: LocalFuture<'static, ()>) {
+        self.io.spawn(Lane::Write, task);
+    }
+
+    fn tasks(&self) -> &Rc<Registry> {
+        &self.tasks
+    }
+
+    fn ask_tasks(&self, ask: Ask) -> LocalFuture<'_, ApiResult<Vec<TaskInfo>>> {
+        let Some(number) = ask.number() else {
+            return Box::pin(async move {
+                let cores = self.of_all_cores(move |core| core.tasks.answer(&ask)).await;
+                Ok(cores.into_iter().flat_map(|(_, tasks)| tasks).collect())
+            });
+        };
+        let core = self.tasks.core_of(number);
+        if core == self.number {
+            let tasks = self.tasks.answer(&ask);
+            return Box::pin(async { Ok(tasks) });
+        }
+        let call = self.desk.call_abortable(&self.shared.cores[core], Lane::Search, move |core| {
+            Box::pin(async move { core.tasks.answer(&ask) })
+        });
+        Box::pin(async { call.await.map_err(ApiError::from) })
     }
 
     fn node(&self) -> &NodeInfo {

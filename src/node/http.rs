@@ -212,7 +212,7 @@ fn convert(request: net::Request) -> ApiResult<Request> {
         None => Body::Full(Bytes::new()),
         Some(reader) => Body::Stream(Box::new(Stream(reader))),
     };
-    Ok(Request { method, segments, path, params, headers, body })
+    Ok(Request { method, segments, path, params, headers, body, task: None })
 }
 
 /// The body as REST reads it.

@@ -336,6 +336,9 @@ pub async fn bulk(backend: &SharedBackend, mut request: Request) -> ApiResult<Re
         headers.push(super::http::warning("[types removal] Specifying types in bulk requests is deprecated."));
     }
     let items = parser.finish()?;
+    if let Some(task) = &request.task {
+        task.describe(|| format!("requests[{}], indices[{}]", items.len(), request.param("index").unwrap_or("")));
+    }
     let (names, ops): (Vec<(&'static str, Option<String>)>, Vec<ClientOp>) =
         items.into_iter().map(|item| ((item.action, item.kind), item.op)).unzip();
     let results = write(backend, ops, &options).await;

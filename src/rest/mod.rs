@@ -24,6 +24,7 @@ pub mod routes;
 pub mod search;
 pub mod storage;
 pub mod table;
+pub mod tasks;
 #[cfg(test)]
 mod testing;
 pub mod uri;

@@ -1,4 +1,4 @@
-//! `_nodes`, `_cluster/stats`, `_tasks`: this node, its machine, what it is doing.
+//! `_nodes`, `_cluster/stats`: this node and its machine.
 
 use std::sync::Arc;
 
@@ -88,7 +88,7 @@ impl Machine {
 pub const ROLES: [&str; 4] = ["data", "ingest", "master", "remote_cluster_client"];
 
 /// Whether a node expression (`_local`, `_master`, names, ids, `data:true`, ...) means this node.
-fn means_this_node(backend: &SharedBackend, expression: Option<&str>) -> bool {
+pub(super) fn means_this_node(backend: &SharedBackend, expression: Option<&str>) -> bool {
     let Some(list) = expression.filter(|e| !e.is_empty()) else { return true };
     let node = backend.node();
     let mut included = false;
@@ -561,74 +561,6 @@ fn field_types(indices: &[Arc<IndexMetadata>]) -> Value {
     all.into_iter()
         .map(|(name, (count, indices))| json!({ "name": name, "count": count, "index_count": indices }))
         .collect()
-}
-
-/// `GET /_tasks`
-pub async fn tasks(backend: &SharedBackend, request: Request) -> ApiResult<Response> {
-    let node = backend.node();
-    let actions = params::list(&request, "actions").unwrap_or_default();
-    let action = "cluster:monitor/tasks/lists";
-    let detailed = flag(&request, "detailed", false)?;
-    let wanted = actions.is_empty() || actions.iter().any(|a| glob(a, action));
-    let mut tasks = Map::new();
-    if wanted && means_this_node(backend, request.param("nodes")) {
-        let mut task = json!({
-            "node": node.id, "id": 1, "type": "transport", "action": action, "start_time_in_millis": backend.now_ms(),
-            "running_time_in_nanos": 0, "cancellable": false, "headers": {},
-        });
-        if detailed {
-            task["description"] = "".into();
-        }
-        if let Some(id) = request.header("x-opaque-id") {
-            task["headers"]["X-Opaque-Id"] = id.into();
-        }
-        tasks.insert(format!("{}:1", node.id), task);
-    }
-    if request.param("group_by") == Some("none") {
-        return Ok(Response::ok(json!({ "tasks": tasks.values().collect::<Vec<_>>() })));
-    }
-    if request.param("group_by") == Some("parents") {
-        return Ok(Response::ok(json!({ "tasks": tasks })));
-    }
-    let nodes = if tasks.is_empty() {
-        json!({})
-    } else {
-        json!({ node.id.clone(): {
-            "name": node.name, "transport_address": node.transport_address, "host": node.host, "ip": node.transport_address,
-            "roles": ROLES, "tasks": tasks,
-        } })
-    };
-    Ok(Response::ok(json!({ "nodes": nodes })))
-}
-
-/// `GET /_tasks/{task_id}`
-pub async fn task(backend: &SharedBackend, request: Request) -> ApiResult<Response> {
-    let id = request.param("task_id").unwrap_or("");
-    let Some((node, number)) = id.split_once(':') else {
-        return Err(ApiError::illegal_argument(format!("malformed task id {id}")));
-    };
-    if number.parse::<i64>().is_err() {
-        return Err(ApiError::illegal_argument(format!("malformed task id {id}")));
-    }
-    Err(ApiError::new(
-        404,
-        "resource_not_found_exception",
-        if node == backend.node().id {
-            format!("task [{id}] isn't running and hasn't stored its results")
-        } else {
-            format!(
-                "task [{id}] belongs to the node [{node}] which isn't part of the cluster and there is no record of the task"
-            )
-        },
-    ))
-}
-
-/// `POST /_tasks[/{task_id}]/_cancel`
-pub async fn cancel_tasks(_backend: &SharedBackend, request: Request) -> ApiResult<Response> {
-    if let Some(id) = request.param("task_id") {
-        return Err(ApiError::new(404, "resource_not_found_exception", format!("task [{id}] is not found")));
-    }
-    Ok(Response::ok(json!({ "nodes": {} })))
 }
 
 /// `GET /metrics`, `GET /_prometheus/metrics`

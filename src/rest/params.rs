@@ -245,6 +245,9 @@ pub fn indices(request: &Request) -> Vec<String> {
 /// The whole body as JSON; none when there is no body.
 pub async fn body_json(request: &mut Request) -> ApiResult<Option<Value>> {
     let bytes = request.body.collect().await?;
+    if let Some(task) = &request.task {
+        task.has_body(&bytes);
+    }
     if bytes.iter().all(u8::is_ascii_whitespace) {
         return Ok(None);
     }

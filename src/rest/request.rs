@@ -1,10 +1,13 @@
 //! A REST request and its answer, independent of the HTTP library.
 
+use std::rc::Rc;
+
 use bytes::Bytes;
 use serde_json::Value;
 
 use crate::backend::LocalFuture;
 use crate::error::{ApiError, ApiResult};
+use crate::tasks::Task;
 
 /// HTTP methods we know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -33,6 +36,8 @@ pub struct Request {
     pub headers: Vec<(String, String)>,
     /// The body, not read yet.
     pub body: Body,
+    /// What it is listed as, once a route was found.
+    pub task: Option<Rc<Task>>,
 }
 
 /// A body that arrives in pieces, already gunzipped, already limited to `http.max_content_length` (beyond it reading

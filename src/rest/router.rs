@@ -1,6 +1,7 @@
 //! From method and path to a handler; what every request has in common is checked here.
 
 use std::collections::HashMap;
+use std::rc::Rc;
 use std::sync::OnceLock;
 use std::time::Instant;
 
@@ -13,6 +14,7 @@ use super::routes;
 use crate::backend::{LocalFuture, SharedBackend};
 use crate::error::{ApiError, ApiResult};
 use crate::stats::{self, Stage};
+use crate::tasks::Action;
 
 /// What answers a request.
 pub type Handler = for<'a> fn(&'a SharedBackend, Request) -> LocalFuture<'a, ApiResult<Response>>;
@@ -27,6 +29,8 @@ pub struct Route {
     pub params: &'static [&'static str],
     /// What answers.
     pub handler: Handler,
+    /// What that is called in lists of tasks.
+    pub action: &'static Action,
     /// Whether a body makes sense.
     pub body: bool,
     /// Text of a deprecation warning.
@@ -177,7 +181,10 @@ async fn dispatch(backend: &SharedBackend, mut request: Request) -> ApiResult<Re
         )));
     }
     stats::record_since(Stage::Route, begun);
-    let mut response = (route.handler)(backend, request).await;
+    let opaque = request.header("x-opaque-id").map(str::to_owned);
+    let task = backend.tasks().begin(route.action, begun, request.path.clone(), opaque);
+    request.task = Some(Rc::clone(&task));
+    let mut response = task.run((route.handler)(backend, request)).await;
     if let Some(text) = route.deprecated {
         let header = warning(text);
         match &mut response {

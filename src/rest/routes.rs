@@ -2,7 +2,10 @@
 
 use super::request::Method::{Delete, Get, Post, Put};
 use super::router::Route;
-use super::{bulk, by_query, cat, cluster, document, field_caps, indices, latency, nodes, root, search, storage};
+use super::{
+    bulk, by_query, cat, cluster, document, field_caps, indices, latency, nodes, root, search, storage, tasks,
+};
+use crate::tasks::actions;
 
 /// Parameters of APIs that take index expressions.
 const INDICES: &str = "ignore_unavailable allow_no_indices expand_wildcards ignore_throttled";
@@ -25,6 +28,7 @@ macro_rules! route {
             path: $path,
             params: &[$($params),*],
             handler: |backend, request| Box::pin($handler(backend, request)),
+            action: actions::of(stringify!($handler), $path),
             body: true,
             deprecated: None,
         };
@@ -239,10 +243,10 @@ fn cluster_routes() -> Vec<Route> {
         route!([Post] "/_nodes/reload_secure_settings", nodes::reload_secure_settings, ["timeout"]),
         route!([Post] "/_nodes/{node_id}/reload_secure_settings", nodes::reload_secure_settings, ["timeout"]),
         // Tasks and measurements.
-        route!([Get] "/_tasks", nodes::tasks, ["nodes actions detailed parent_task_id wait_for_completion group_by timeout"], body = false),
-        route!([Get] "/_tasks/{task_id}", nodes::task, ["wait_for_completion timeout"], body = false),
-        route!([Post] "/_tasks/_cancel", nodes::cancel_tasks, ["nodes actions parent_task_id wait_for_completion"]),
-        route!([Post] "/_tasks/{task_id}/_cancel", nodes::cancel_tasks, ["nodes actions parent_task_id wait_for_completion"]),
+        route!([Get] "/_tasks", tasks::list, ["nodes actions detailed parent_task_id wait_for_completion group_by timeout"], body = false),
+        route!([Get] "/_tasks/{task_id}", tasks::get, ["wait_for_completion timeout"], body = false),
+        route!([Post] "/_tasks/_cancel", tasks::cancel, ["nodes actions parent_task_id wait_for_completion group_by timeout"]),
+        route!([Post] "/_tasks/{task_id}/_cancel", tasks::cancel, ["nodes actions parent_task_id wait_for_completion group_by timeout"]),
         route!([Get] "/_storage", storage::storage, [INDICES], body = false),
         route!([Get] "/{index}/_storage", storage::storage, [INDICES], body = false),
         route!([Get] "/_latency", latency::node, ["interval hdr"], body = false),
@@ -298,6 +302,9 @@ fn search_routes() -> Vec<Route> {
         route!([Post] "/{index}/_delete_by_query", by_query::delete, [INDICES, QUERY, BY_QUERY]),
         route!([Post] "/{index}/_update_by_query", by_query::update, [INDICES, QUERY, BY_QUERY]),
         route!([Post] "/_reindex", by_query::reindex, [BY_QUERY]),
+        route!([Post] "/_reindex/{task_id}/_rethrottle", by_query::rethrottle, ["requests_per_second group_by"]),
+        route!([Post] "/_update_by_query/{task_id}/_rethrottle", by_query::rethrottle, ["requests_per_second group_by"]),
+        route!([Post] "/_delete_by_query/{task_id}/_rethrottle", by_query::rethrottle, ["requests_per_second group_by"]),
         route!([Get, Post] "/_search_shards", search::search_shards, [INDICES, "preference routing local"]),
         route!([Get, Post] "/{index}/_search_shards", search::search_shards, [INDICES, "preference routing local"]),
     ]

@@ -24,6 +24,7 @@ use crate::metadata::settings;
 use crate::shard::message::*;
 use crate::stats::interval::Reading;
 use crate::stats::{self, Snapshot};
+use crate::tasks::{Ask, Registry, TaskInfo};
 
 #[derive(Clone)]
 struct Doc {
@@ -47,6 +48,7 @@ pub struct FakeNode {
     node: NodeInfo,
     config: Config,
     memory: Arc<NodeMemory>,
+    tasks: Rc<Registry>,
 }
 
 impl FakeNode {
@@ -88,6 +90,7 @@ impl FakeNode {
                 other: Vec::new(),
             },
             memory: NodeMemory::new(memory),
+            tasks: Registry::new(0, 1, 1_600_000_000_000),
         })
     }
 }
@@ -298,6 +301,19 @@ impl Backend for FakeNode {
         Box::pin(async {})
     }
 
+    fn spawn(&self, task: LocalFuture<'static, ()>) {
+        futures_lite::future::block_on(task);
+    }
+
+    fn tasks(&self) -> &Rc<Registry> {
+        &self.tasks
+    }
+
+    fn ask_tasks(&self, ask: Ask) -> LocalFuture<'_, ApiResult<Vec<TaskInfo>>> {
+        let tasks = self.tasks.answer(&ask);
+        Box::pin(async { Ok(tasks) })
+    }
+
     fn node(&self) -> &NodeInfo {
         &self.node
     }
@@ -359,6 +375,7 @@ pub fn call_raw(node: &SharedBackend, line: &str, body: &str, headers: &[(&str, 
             .collect(),
         headers: all,
         body: Body::Full(Bytes::copy_from_slice(body.as_bytes())),
+        task: None,
     };
     futures_lite::future::block_on(handle(node, request))
 }
@@ -463,7 +480,7 @@ mod tests {
             (&json!(2), &json!(32768))
         );
         assert_eq!(memory["current"]["all_in_bytes"], 0);
-        assert_eq!(stats["nodes"]["nodeid"]["breakers"]["request"]["limit_size"], "51.1kb");
+        assert_eq!(stats["nodes"]["nodeid"]["breakers"]["request"]["limit_size"], "38.3kb");
     }
 
     #[test]

@@ -1,119 +1,39 @@
 //! `_delete_by_query`, `_update_by_query`, `_reindex`: a walk over everything a query finds, and a write for each hit.
 
+mod conduct;
+mod progress;
+mod walk;
+
 use bytes::Bytes;
 use ringdex_engine::ids::Version;
-use ringdex_engine::search::{SortBy, SortKey, SortValue, SourceFilter, TrackTotalHits};
-use serde_json::{Map, Value, json};
+use ringdex_engine::search::SourceFilter;
+use serde_json::{Map, Value};
 
 use super::lookup;
 use super::params::{self, ActiveShards, flag, indices_options};
 use super::request::{Request, Response};
-use super::search::targets_of;
+use super::search::{slice_targets, targets_of};
+use super::tasks;
 use crate::backend::SharedBackend;
-use crate::coordinate::search::{Hit, SearchPlan, Target, search, targets};
-use crate::coordinate::write::{ClientKind, ClientOp, WriteOptions, write};
+use crate::coordinate::search::{Hit, Target, targets};
+use crate::coordinate::write::{ClientKind, ClientOp, WriteOptions};
 use crate::dsl::search::query_param;
 use crate::dsl::{SearchBody, parse_search};
 use crate::error::{ApiError, ApiResult};
 use crate::metadata::resolve::{self, IndicesOptions};
-use crate::rest::indices::upkeep::broadcast;
-use crate::shard::message::{RefreshPolicy, ShardRequest, ShardResponse, VersionMatch, WriteOutcome};
-
-/// How long a page's context waits for the next page, in milliseconds.
-const KEEP_ALIVE_MS: i64 = 300_000;
-
-/// Pages through a fixed point in time, in index order.
-pub(crate) struct Walk<'a> {
-    backend: &'a SharedBackend,
-    plan: SearchPlan,
-    total: u64,
-    done: bool,
-}
-
-impl<'a> Walk<'a> {
-    pub(crate) async fn open(
-        backend: &'a SharedBackend,
-        mut list: Vec<Target>,
-        mut body: SearchBody,
-        page: usize,
-    ) -> ApiResult<Walk<'a>> {
-        for target in &mut list {
-            match backend.shard(&target.id(), ShardRequest::Open { keep_alive_ms: KEEP_ALIVE_MS }).await? {
-                ShardResponse::Opened { context } => target.context = Some(context),
-                _ => {
-                    return Err(ApiError::new(
-                        500,
-                        "illegal_state_exception",
-                        "a context was answered by something else",
-                    ));
-                }
-            }
-        }
-        body.request.sort.push(SortKey { by: SortBy::Doc, descending: false });
-        body.request.top = page;
-        body.request.track_total_hits = TrackTotalHits::All;
-        body.request.now_ms = backend.now_ms();
-        body.fetch.version = true;
-        body.fetch.seq_no_primary_term = true;
-        let plan = SearchPlan {
-            request: body.request,
-            fetch: body.fetch,
-            from: 0,
-            size: page,
-            deadline_ms: None,
-            keep_alive_ms: Some(KEEP_ALIVE_MS),
-            request_cache: Some(false),
-            targets: list,
-        };
-        Ok(Walk { backend, plan, total: 0, done: false })
-    }
-
-    /// The next hits, with the names of their indices; empty at the end.
-    pub(crate) async fn next(&mut self) -> ApiResult<Vec<(String, Hit)>> {
-        if self.done {
-            return Ok(Vec::new());
-        }
-        let outcome = search(self.backend, &self.plan).await?;
-        if let Some(failure) = outcome.failures.first() {
-            return Err(failure.error.clone());
-        }
-        self.total = self.total.max(outcome.total.map_or(0, |(n, _)| n));
-        self.done = outcome.hits.len() < self.plan.size;
-        for hit in &outcome.hits {
-            let after: Vec<SortValue> = hit.top.sort.clone();
-            self.plan.targets[hit.target].after = Some(after);
-        }
-        let names: Vec<String> = self.plan.targets.iter().map(|t| t.index.name.clone()).collect();
-        Ok(outcome.hits.into_iter().map(|hit| (names[hit.target].clone(), hit)).collect())
-    }
-
-    pub(crate) async fn close(&self) {
-        for target in &self.plan.targets {
-            let message = ShardRequest::Free { context: target.context.unwrap_or(0) };
-            let _ = self.backend.shard(&target.id(), message).await;
-        }
-    }
-}
-
-/// What was done so far.
-#[derive(Default)]
-struct Tally {
-    total: u64,
-    updated: u64,
-    created: u64,
-    deleted: u64,
-    batches: u64,
-    conflicts: u64,
-    failures: Vec<Value>,
-    throttled_ms: u64,
-    worst: u16,
-}
+use crate::shard::message::{RefreshPolicy, VersionMatch};
+use conduct::launch;
+pub(crate) use walk::Walk;
 
 /// What is asked for beside the query.
 struct Job {
     page: usize,
-    /// Documents a second.
-    rate: Option<f32>,
+    /// Documents a second; infinite = as fast as it goes.
+    rate: f32,
+    /// Parts that go on at once; none = as many as there are shards.
+    slices: Option<u32>,
+    /// Whether the answer is the end of it.
+    waits: bool,
     max_docs: Option<u64>,
     proceed: bool,
     refresh: bool,
@@ -126,9 +46,6 @@ struct Job {
 
 impl Job {
     fn of(request: &Request, body: &Value, shows_updated: bool, shows_created: bool) -> ApiResult<Job> {
-        if !flag(request, "wait_for_completion", true)? {
-            return Err(ApiError::illegal_argument("[wait_for_completion=false] is not supported"));
-        }
         let conflicts = body.get("conflicts").and_then(Value::as_str).or_else(|| request.param("conflicts"));
         let proceed = match conflicts {
             None | Some("abort") => false,
@@ -143,23 +60,18 @@ impl Job {
         if page <= 0 {
             return Err(ApiError::validation(&[format!("size should be greater than 0 but was [{page}]")]));
         }
-        let rate = request.param("requests_per_second").filter(|r| *r != "-1");
-        if let Some(rate) = rate
-            && !rate.parse::<f32>().is_ok_and(|r| r > 0.0)
-        {
-            return Err(ApiError::illegal_argument(
-                "[requests_per_second] must be a float greater than 0. Use -1 to disable throttling.",
-            ));
-        }
-        if let Some(slices) = request.param("slices")
-            && slices != "auto"
-            && slices.parse::<u32>().map_or(true, |n| n == 0)
-        {
-            return Err(ApiError::illegal_argument("[slices] must be a positive integer or the string \"auto\""));
-        }
+        let slices = match request.param("slices") {
+            None => Some(1),
+            Some("auto") => None,
+            Some(text) => Some(text.parse().ok().filter(|n| *n > 0).ok_or_else(|| {
+                ApiError::illegal_argument("[slices] must be a positive integer or the string \"auto\"")
+            })?),
+        };
         Ok(Job {
             page: page as usize,
-            rate: rate.and_then(|r| r.parse().ok()).filter(|r: &f32| r.is_finite()),
+            rate: rate_of(request)?.unwrap_or(f32::INFINITY),
+            slices,
+            waits: flag(request, "wait_for_completion", true)?,
             max_docs: max_docs(request, body)?,
             proceed,
             refresh: flag(request, "refresh", false)?,
@@ -174,6 +86,31 @@ impl Job {
             needs_source: shows_updated,
         })
     }
+}
+
+/// `requests_per_second`
+fn rate_of(request: &Request) -> ApiResult<Option<f32>> {
+    let Some(text) = request.param("requests_per_second") else { return Ok(None) };
+    if text == "-1" {
+        return Ok(Some(f32::INFINITY));
+    }
+    let rate = text.parse().ok().filter(|rate: &f32| *rate > 0.0);
+    rate.map(Some).ok_or_else(|| {
+        ApiError::illegal_argument(
+            "[requests_per_second] must be a float greater than 0. Use -1 to disable throttling.",
+        )
+    })
+}
+
+/// An operation that was understood.
+struct Work {
+    job: Job,
+    targets: Vec<Target>,
+    body: SearchBody,
+    /// Makes a write of a hit of an index.
+    make: Box<dyn Fn(String, Hit) -> ClientOp>,
+    /// When its request came (monotonic).
+    start: u64,
 }
 
 fn max_docs(request: &Request, body: &Value) -> ApiResult<Option<u64>> {
@@ -211,110 +148,13 @@ fn max_docs(request: &Request, body: &Value) -> ApiResult<Option<u64>> {
     Ok(Some(number as u64))
 }
 
-/// Runs a job: `make` turns a hit into a write.
-async fn run(
-    backend: &SharedBackend,
-    job: &Job,
-    mut walk: Walk<'_>,
-    make: impl Fn(String, Hit) -> ClientOp,
-    start: u64,
-) -> ApiResult<Response> {
-    let mut tally = Tally::default();
-    let mut left = job.max_docs.unwrap_or(u64::MAX);
-    let touched: Vec<Target> = walk.plan.targets.clone();
-    let mut written_to: Vec<String> = Vec::new();
-    let (mut last_batch, mut batch_start) = (0usize, start);
-    let walked = async {
-        while left > 0 && tally.failures.is_empty() {
-            let mut hits = walk.next().await?;
-            hits.truncate(usize::try_from(left).unwrap_or(usize::MAX));
-            left -= hits.len() as u64;
-            if hits.is_empty() {
-                break;
-            }
-            if job.needs_source && let Some((index, hit)) = hits.iter().find(|(_, hit)| hit.fetched.source.is_none()) {
-                return Err(ApiError::illegal_argument(format!("[{index}][_doc][{}] didn't store _source", hit.fetched.id)));
-            }
-            // The batch before has used up its time before this one begins.
-            let due = job.rate.map_or(0.0, |rate| last_batch as f32 * 1000.0 / rate) as u64;
-            let spent = (backend.monotonic_ns() - batch_start) / 1_000_000;
-            if due > spent {
-                backend.sleep_ms(due - spent).await;
-                tally.throttled_ms += due - spent;
-            }
-            batch_start = backend.monotonic_ns();
-            last_batch = hits.len();
-            tally.batches += 1;
-            let ops = hits.into_iter().map(|(index, hit)| make(index, hit)).collect();
-            for written in write(backend, ops, &job.options).await {
-                if !written_to.contains(&written.index) {
-                    written_to.push(written.index.clone());
-                }
-                match written.result {
-                    Ok(result) => match result.outcome {
-                        WriteOutcome::Created => tally.created += 1,
-                        WriteOutcome::Updated | WriteOutcome::Noop => tally.updated += 1,
-                        WriteOutcome::Deleted => tally.deleted += 1,
-                        WriteOutcome::NotFound => {}
-                    },
-                    Err(error) => {
-                        if error.status == 409 {
-                            tally.conflicts += 1;
-                            if job.proceed {
-                                continue;
-                            }
-                        }
-                        tally.worst = tally.worst.max(error.status);
-                        tally.failures.push(json!({
-                            "index": written.index, "type": "_doc", "id": written.id, "cause": error.to_cause(), "status": error.status,
-                        }));
-                    }
-                }
-            }
-        }
-        Ok::<(), ApiError>(())
-    }
-    .await;
-    walk.close().await;
-    walked?;
-    tally.total = walk.total.min(job.max_docs.unwrap_or(u64::MAX));
-    if job.refresh {
-        let state = backend.state();
-        let mut indices: Vec<_> = touched.iter().map(|t| t.index.clone()).collect();
-        indices.extend(written_to.iter().filter_map(|n| state.indices.get(n).cloned()));
-        indices.sort_by(|a, b| a.name.cmp(&b.name));
-        indices.dedup_by(|a, b| a.name == b.name);
-        broadcast(backend, &indices, &ShardRequest::Refresh).await;
-    }
-    let mut out = Map::new();
-    let mut put = |key: &str, value: Value| out.insert(key.to_owned(), value);
-    put("took", ((backend.monotonic_ns() - start) / 1_000_000).into());
-    put("timed_out", false.into());
-    put("total", tally.total.into());
-    if job.shows_updated {
-        put("updated", tally.updated.into());
-    }
-    if job.shows_created {
-        put("created", tally.created.into());
-    }
-    put("deleted", tally.deleted.into());
-    put("batches", tally.batches.into());
-    put("version_conflicts", tally.conflicts.into());
-    put("noops", 0.into());
-    put("retries", json!({ "bulk": 0, "search": 0 }));
-    put("throttled_millis", tally.throttled_ms.into());
-    put("requests_per_second", json!(job.rate.unwrap_or(-1.0)));
-    put("throttled_until_millis", 0.into());
-    put("failures", tally.failures.into());
-    Ok(Response::json(if tally.worst == 0 { 200 } else { tally.worst }, Value::Object(out)))
-}
-
 /// The shards and the search of a request whose body is a search.
 async fn search_part(
     backend: &SharedBackend,
     request: &Request,
     body: &Value,
     allowed: &[&str],
+    job: &Job,
 ) -> ApiResult<(Vec<Target>, SearchBody)> {
     let mut inner = Map::new();
     for (key, value) in body.as_object().into_iter().flatten() {
@@ -343,8 +183,21 @@ async fn search_part(
     parsed.fetch.source = SourceFilter::default();
     let options = indices_options(request, IndicesOptions::OPEN_FORBID_CLOSED)?;
     let state = backend.state();
-    let list = targets_of(backend, &state, request, options)?;
+    let mut list = targets_of(backend, &state, request, options)?;
+    slice_by_hand(&mut list, &parsed, job)?;
     Ok((list, parsed))
+}
+
+/// Leaves the part that the body itself asks for.
+fn slice_by_hand(list: &mut [Target], body: &SearchBody, job: &Job) -> ApiResult<()> {
+    let Some(slice) = &body.slice else { return Ok(()) };
+    if job.slices != Some(1) {
+        return Err(ApiError::validation(&[
+            "can't specify both manual and automatic slicing at the same time".to_owned()
+        ]));
+    }
+    slice_targets(list, slice);
+    Ok(())
 }
 
 fn condition(hit: &Hit) -> VersionMatch {
@@ -356,13 +209,12 @@ pub async fn delete(backend: &SharedBackend, mut request: Request) -> ApiResult<
     let start = backend.monotonic_ns();
     let body = params::body_json(&mut request).await?.unwrap_or(Value::Null);
     let job = Job::of(&request, &body, false, false)?;
-    let (list, mut parsed) = search_part(backend, &request, &body, &["query", "slice", "sort"]).await?;
+    let (list, mut parsed) = search_part(backend, &request, &body, &["query", "slice", "sort"], &job).await?;
     if parsed.request.query.is_none() {
         return Err(ApiError::validation(&["query is missing".to_owned()]));
     }
     parsed.fetch.source.disabled = true;
-    let walk = Walk::open(backend, list, parsed, job.page).await?;
-    let make = |index: String, hit: Hit| ClientOp {
+    let make = Box::new(|index: String, hit: Hit| ClientOp {
         index,
         condition: condition(&hit),
         id: Some(hit.fetched.id),
@@ -370,8 +222,8 @@ pub async fn delete(backend: &SharedBackend, mut request: Request) -> ApiResult<
         kind: ClientKind::Delete,
         require_alias: false,
         pipeline: None,
-    };
-    run(backend, &job, walk, make, start).await
+    });
+    launch(backend, &request, Work { job, targets: list, body: parsed, make, start }).await
 }
 
 /// `POST /{index}/_update_by_query`
@@ -382,10 +234,9 @@ pub async fn update(backend: &SharedBackend, mut request: Request) -> ApiResult<
         return Err(ApiError::illegal_argument("cannot execute [update] scripts"));
     }
     let job = Job::of(&request, &body, true, false)?;
-    let (list, parsed) = search_part(backend, &request, &body, &["query", "slice", "sort"]).await?;
-    let walk = Walk::open(backend, list, parsed, job.page).await?;
+    let (list, parsed) = search_part(backend, &request, &body, &["query", "slice", "sort"], &job).await?;
     let pipeline = request.param("pipeline").map(str::to_owned);
-    let make = |index: String, hit: Hit| ClientOp {
+    let make = Box::new(move |index: String, hit: Hit| ClientOp {
         index,
         condition: condition(&hit),
         id: Some(hit.fetched.id),
@@ -396,8 +247,8 @@ pub async fn update(backend: &SharedBackend, mut request: Request) -> ApiResult<
         },
         require_alias: false,
         pipeline: pipeline.clone(),
-    };
-    run(backend, &job, walk, make, start).await
+    });
+    launch(backend, &request, Work { job, targets: list, body: parsed, make, start }).await
 }
 
 /// Where documents of a reindex go.
@@ -503,14 +354,17 @@ pub async fn reindex(backend: &SharedBackend, mut request: Request) -> ApiResult
     parsed.request.sort.clear();
     parsed.fetch.source = kept_source.unwrap_or_default();
     let state = backend.state();
-    let list = targets(backend, &state, &names, IndicesOptions::OPEN_FORBID_CLOSED, None, None)?;
+    let mut list = targets(backend, &state, &names, IndicesOptions::OPEN_FORBID_CLOSED, None, None)?;
+    slice_by_hand(&mut list, &parsed, &job)?;
     let to = resolve::date_math(&dest.index, backend.now_ms())?;
     let concrete = resolve::resolve_write(&state, &to, backend.now_ms()).map_or(to.clone(), |i| i.name.clone());
     if list.iter().any(|t| t.index.name == concrete) {
         return Err(ApiError::validation(&[format!("reindex cannot write into an index its reading from [{to}]")]));
     }
-    let walk = Walk::open(backend, list, parsed, job.page).await?;
-    let make = |_: String, hit: Hit| {
+    if let Some(task) = &request.task {
+        task.describe(|| format!("reindex from [{}] to [{}][_doc]", names.join(","), dest.index));
+    }
+    let make = Box::new(move |_: String, hit: Hit| {
         let version = hit.fetched.version.unwrap_or(Version(1));
         ClientOp {
             index: dest.index.clone(),
@@ -528,6 +382,57 @@ pub async fn reindex(backend: &SharedBackend, mut request: Request) -> ApiResult
             require_alias: false,
             pipeline: dest.pipeline.clone(),
         }
+    });
+    launch(backend, &request, Work { job, targets: list, body: parsed, make, start }).await
+}
+
+/// `POST /_reindex/{task_id}/_rethrottle`, and the same under the two others.
+pub async fn rethrottle(backend: &SharedBackend, request: Request) -> ApiResult<Response> {
+    let Some(rate) = rate_of(&request)? else {
+        return Err(ApiError::illegal_argument("requests_per_second is a required parameter"));
     };
-    run(backend, &job, walk, make, start).await
+    tasks::rethrottle(backend, &request, rate).await
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use crate::rest::testing::{FakeNode, call};
+
+    #[test]
+    fn slices_that_cannot_be_are_refused() {
+        let node = FakeNode::new();
+        call(&node, "PUT /i/_doc/1", "{\"a\": 1}");
+        for (path, reason) in [
+            ("slices=0", "[slices] must be a positive integer or the string \"auto\""),
+            ("slices=x", "[slices] must be a positive integer or the string \"auto\""),
+            ("slices=2", "Validation Failed: 1: can't specify both manual and automatic slicing at the same time;"),
+            (
+                "requests_per_second=0",
+                "[requests_per_second] must be a float greater than 0. Use -1 to disable throttling.",
+            ),
+        ] {
+            let body = "{\"slice\": {\"id\": 0, \"max\": 2}}";
+            let (status, answer) = call(&node, &format!("POST /i/_update_by_query?{path}"), body);
+            assert_eq!((status, &answer["error"]["reason"]), (400, &json!(reason)));
+        }
+    }
+
+    #[test]
+    fn answers_have_the_counts_that_can_be() {
+        let node = FakeNode::new();
+        for id in 0..3 {
+            call(&node, &format!("PUT /i/_doc/{id}"), "{\"a\": 1}");
+        }
+        let (status, updated) = call(&node, "POST /i/_update_by_query?slices=auto&requests_per_second=500", "");
+        assert_eq!(status, 200, "{updated}");
+        assert_eq!((&updated["updated"], &updated["requests_per_second"]), (&json!(3), &json!(500.0)));
+        assert!(
+            updated.get("created").is_none() && updated.get("slices").is_none() && updated.get("canceled").is_none()
+        );
+        let (_, copied) =
+            call(&node, "POST /_reindex", "{\"source\": {\"index\": \"i\"}, \"dest\": {\"index\": \"j\"}}");
+        assert_eq!((&copied["created"], &copied["updated"], &copied["deleted"]), (&json!(3), &json!(0), &json!(0)));
+    }
 }

@@ -11,6 +11,7 @@ use crate::rest::nodes::{Machine, cpu_percent, max_files};
 use crate::rest::params::{self, flag};
 use crate::rest::request::{Request, Response};
 use crate::rest::table::{Cell, Column, Table};
+use crate::rest::tasks;
 
 const NODES: &[Column] = &[
     Column::new("id", &["id", "nodeId"], "unique node id").hidden(),
@@ -249,25 +250,26 @@ pub async fn tasks(backend: &SharedBackend, request: Request) -> ApiResult<Respo
     let detailed = flag(&request, "detailed", false)?;
     let mut table = Table::new(if detailed { TASKS_DETAILED } else { TASKS });
     let node = backend.node();
-    let now = backend.now_ms();
-    table.push(vec![
-        Cell::Int(1),
-        "cluster:monitor/tasks/lists".into(),
-        format!("{}:1", node.id).into(),
-        "-".into(),
-        "transport".into(),
-        Cell::Int(now),
-        time_of_day(now).into(),
-        Cell::Int(1000),
-        Cell::Nanos(1000),
-        node.id.clone().into(),
-        node.host.clone().into(),
-        port(&node.transport_address),
-        node.name.clone().into(),
-        VERSION.into(),
-        request.header("x-opaque-id").unwrap_or("-").into(),
-        if detailed { "" } else { "-" }.into(),
-    ]);
+    for task in tasks::wanted(backend, &request).await? {
+        table.push(vec![
+            Cell::Int(task.number as i64),
+            task.action.into(),
+            task.id(&node.id).into(),
+            task.parent.map_or_else(|| "-".to_owned(), |parent| format!("{}:{parent}", node.id)).into(),
+            task.kind.into(),
+            Cell::Int(task.start_ms),
+            time_of_day(task.start_ms).into(),
+            Cell::Int(task.running_ns as i64),
+            Cell::Nanos(task.running_ns),
+            node.id.clone().into(),
+            node.host.clone().into(),
+            port(&node.transport_address),
+            node.name.clone().into(),
+            VERSION.into(),
+            task.opaque.as_deref().unwrap_or("-").into(),
+            if detailed { task.description.into() } else { "-".into() },
+        ]);
+    }
     answer(&request, &table)
 }
 

@@ -82,6 +82,7 @@ async fn explained_get(backend: &SharedBackend, request: &Request, index: &str, 
             .collect(),
         headers: Vec::new(),
         body: Body::Full(Bytes::new()),
+        task: None,
     };
     own.params.push(("index".into(), index.to_owned()));
     own.params.push(("id".into(), id.to_owned()));

@@ -164,6 +164,7 @@ async fn execute(backend: &SharedBackend, request: &Request, prepared: Prepared,
         return Err(ApiError::illegal_argument(format!("[{section}] is not supported")));
     }
     body.request.now_ms = backend.now_ms();
+    let deadline_ms = deadline(backend, &body);
     let state = backend.state();
     let mut keep_alive_ms = None;
     let mut list = match &body.pit {
@@ -211,11 +212,6 @@ async fn execute(backend: &SharedBackend, request: &Request, prepared: Prepared,
         let all = term_statistics(backend, &list, query, body.request.now_ms).await;
         body.request.statistics = Some(all);
     }
-    let default_timeout = || {
-        let text = cluster_setting(backend, "search.default_search_timeout")?;
-        parse_time(&text, "search.default_search_timeout").ok().filter(|ms| *ms >= 0)
-    };
-    let deadline_ms = body.timeout_ms.or_else(default_timeout).map(|t| backend.now_ms() + t);
     if let Some(text) = request.param("min_seq_no") {
         visible::until(backend, &list, text, deadline_ms).await?;
     }
@@ -236,6 +232,15 @@ async fn execute(backend: &SharedBackend, request: &Request, prepared: Prepared,
     write_answer(backend, &plan, &outcome, &shape, extra, profiled, start)
 }
 
+/// When a search is to be over, from now on and in all its phases.
+fn deadline(backend: &SharedBackend, body: &SearchBody) -> Option<i64> {
+    let default_timeout = || {
+        let text = cluster_setting(backend, "search.default_search_timeout")?;
+        parse_time(&text, "search.default_search_timeout").ok().filter(|ms| *ms >= 0)
+    };
+    body.timeout_ms.or_else(default_timeout).map(|ms| backend.now_ms().saturating_add(ms))
+}
+
 /// Steps in which the answers of the shards would be merged, with this many at a time.
 fn reduce_phases(body: &SearchBody, shards: usize, batch: usize) -> usize {
     if body.request.aggs.is_empty() && body.size == 0 {
@@ -254,7 +259,7 @@ fn reduce_phases(body: &SearchBody, shards: usize, batch: usize) -> usize {
 }
 
 /// Slices are of shards as far as there are enough of them, then of the documents of each.
-fn slice_targets(list: &mut [Target], slice: &Slice) {
+pub(in crate::rest) fn slice_targets(list: &mut [Target], slice: &Slice) {
     let part = |id: u32, max: u32| Some(QueryKind::Slice { field: slice.field.clone(), id, max }.into());
     for target in list {
         let (shard, shards) = (target.shard, target.index.number_of_shards);

@@ -105,6 +105,7 @@ fn sub_request(request: &Request, header: Value) -> ApiResult<Request> {
         params: request.params.iter().filter(|(n, _)| n != "filter_path").cloned().collect(),
         headers: Vec::new(),
         body: Body::Full(Bytes::new()),
+        task: None,
     };
     match header {
         Value::Null => {}

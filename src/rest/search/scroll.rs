@@ -85,7 +85,7 @@ pub(super) async fn scroll_page(
     }
     body.request.top = body.size;
     let plan = SearchPlan {
-        deadline_ms: body.timeout_ms.map(|t| backend.now_ms() + t),
+        deadline_ms: super::deadline(backend, &body),
         from: 0,
         size: body.size,
         request: body.request.clone(),
