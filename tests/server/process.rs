@@ -135,6 +135,14 @@ impl Server {
         found.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") << 10
     }
 
+    /// Processor time it has used, in clock ticks (of 10 ms).
+    pub fn cpu_ticks(&self) -> u64 {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).expect("the server runs");
+        let after_name = stat.rsplit(')').next().expect("a last part");
+        // `utime` and `stime`: fields 14 and 15 of the line, whose third follows the name.
+        after_name.split_ascii_whitespace().skip(11).take(2).map(|ticks| ticks.parse::<u64>().expect("a number")).sum()
+    }
+
     /// Open file descriptors.
     pub fn descriptors(&self) -> usize {
         std::fs::read_dir(format!("/proc/{}/fd", self.pid())).expect("the server runs").count()
