@@ -16,6 +16,7 @@ use crate::error::ApiResult;
 use crate::memory::NodeMemory;
 use crate::shard::message::{ShardId, ShardRequest, ShardResponse};
 use crate::stats::Snapshot;
+use crate::stats::hot::HotTask;
 use crate::stats::interval::Reading;
 use crate::tasks::{Ask, Registry, TaskInfo};
 
@@ -77,6 +78,9 @@ pub trait Backend {
 
     /// Latency of every stage, by core.
     fn latency(&self, reading: Reading) -> LocalFuture<'_, Vec<(usize, Snapshot)>>;
+
+    /// Tasks that did not give way, by core: how many, and the last of them.
+    fn hot_tasks(&self) -> LocalFuture<'_, Vec<(usize, (u64, Vec<HotTask>))>>;
 
     /// `/metrics`: Prometheus text from all cores.
     fn metrics_text(&self) -> LocalFuture<'_, String>;

@@ -22,7 +22,9 @@ enum LogFormat {
 /// Logs to the standard error, from `level` up unless the arguments say otherwise.
 pub(super) fn start(args: &LogArgs, level: &str) -> Result<(), String> {
     let level = args.log.as_deref().unwrap_or(level);
-    let filter = EnvFilter::try_new(level).map_err(|e| format!("--log {level}: {e}"))?;
+    // What is slow is decided by the settings of each index.
+    let slow = "index.search.slowlog=trace,index.indexing.slowlog=trace";
+    let filter = EnvFilter::try_new(format!("{slow},{level}")).map_err(|e| format!("--log {level}: {e}"))?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match args.log_format {
         LogFormat::Text => builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init(),

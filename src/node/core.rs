@@ -22,6 +22,7 @@ use crate::mesh::{Call, CallError, Desk, OneShot, panic_text};
 use crate::metadata::mapping;
 use crate::shard::message::{ShardId, ShardRequest, ShardResponse};
 use crate::shard::{Shard, ShardOwner, ShardSpec};
+use crate::stats::hot::{self, HotTask};
 use crate::stats::interval::Reading;
 use crate::stats::timeline::{self, Span, Timeline};
 use crate::stats::{self, Snapshot, Stage};
@@ -645,6 +646,10 @@ impl<I: NodeIo> Backend for Core<I> {
 
     fn latency(&self, reading: Reading) -> LocalFuture<'_, Vec<(usize, Snapshot)>> {
         Box::pin(self.of_all_cores(move |_| stats::read(&reading)))
+    }
+
+    fn hot_tasks(&self) -> LocalFuture<'_, Vec<(usize, (u64, Vec<HotTask>))>> {
+        Box::pin(self.of_all_cores(|_| hot::notes()))
     }
 
     fn metrics_text(&self) -> LocalFuture<'_, String> {

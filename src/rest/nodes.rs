@@ -1,6 +1,8 @@
 //! `_nodes`, `_cluster/stats`: this node and its machine.
 
+use std::fmt::Write;
 use std::sync::Arc;
+use std::time::Instant;
 
 use ringdex_net::cluster::state::IndexMetadata;
 use serde_json::{Map, Value, json};
@@ -16,6 +18,7 @@ use crate::backend::SharedBackend;
 use crate::error::{ApiError, ApiResult};
 use crate::rest::filter::glob;
 use crate::shard::message::ShardStats;
+use crate::stats::hot;
 use crate::stats::interval::Reading;
 
 /// Figures of the machine, from `/proc`.
@@ -447,12 +450,25 @@ pub async fn usage(backend: &SharedBackend, request: Request) -> ApiResult<Respo
 }
 
 /// `GET /_nodes/hot_threads`
-pub async fn hot_threads(backend: &SharedBackend, _request: Request) -> ApiResult<Response> {
+pub async fn hot_threads(backend: &SharedBackend, request: Request) -> ApiResult<Response> {
+    let shown = params::int(&request, "threads")?.map_or(3, |n| n.max(0) as usize);
     let node = backend.node();
-    Ok(Response::text(format!(
-        "::: {{{}}}{{{}}}{{{}}}{{{}}}\n   Every core runs one executor; see /_nodes/stats for where its time goes.\n",
-        node.name, node.id, node.ephemeral_id, node.host
-    )))
+    let mut out = format!("::: {{{}}}{{{}}}{{{}}}{{{}}}\n", node.name, node.id, node.ephemeral_id, node.host);
+    let limit = hot::LIMIT;
+    let _ = writeln!(out, "   Every core runs one task at a time. Tasks that did not give way within {limit:?}:\n");
+    let now = Instant::now();
+    for (core, (count, mut last)) in backend.hot_tasks().await {
+        last.sort_by_key(|task| std::cmp::Reverse(task.took));
+        let longest =
+            last.first().map_or(String::new(), |task| format!(", the longest of the last took {:.1?}", task.took));
+        let _ = writeln!(out, "   core {core}: {count} since the start{longest}");
+        for task in last.iter().take(shown) {
+            let ago = now.saturating_duration_since(task.ended);
+            let what = task.route.map_or(String::new(), |route| format!(" {route}"));
+            let _ = writeln!(out, "     {:.1?} in lane [{}]{what}, {ago:.1?} ago", task.took, task.lane);
+        }
+    }
+    Ok(Response::text(out))
 }
 
 /// `POST /_nodes/reload_secure_settings`

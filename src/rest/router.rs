@@ -13,7 +13,7 @@ use super::request::{Body, Method, Request, Response};
 use super::routes;
 use crate::backend::{LocalFuture, SharedBackend};
 use crate::error::{ApiError, ApiResult};
-use crate::stats::{self, Stage};
+use crate::stats::{self, Stage, hot};
 use crate::tasks::Action;
 
 /// What answers a request.
@@ -181,6 +181,7 @@ async fn dispatch(backend: &SharedBackend, mut request: Request) -> ApiResult<Re
         )));
     }
     stats::record_since(Stage::Route, begun);
+    hot::handles(route.path);
     let opaque = request.header("x-opaque-id").map(str::to_owned);
     let task = backend.tasks().begin(route.action, begun, request.path.clone(), opaque);
     request.task = Some(Rc::clone(&task));

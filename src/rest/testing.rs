@@ -22,6 +22,7 @@ use crate::error::{ApiError, ApiResult};
 use crate::memory::NodeMemory;
 use crate::metadata::settings;
 use crate::shard::message::*;
+use crate::stats::hot::{self, HotTask};
 use crate::stats::interval::Reading;
 use crate::stats::{self, Snapshot};
 use crate::tasks::{Ask, Registry, TaskInfo};
@@ -329,6 +330,10 @@ impl Backend for FakeNode {
     fn latency(&self, reading: Reading) -> LocalFuture<'_, Vec<(usize, Snapshot)>> {
         let core = stats::read(&reading);
         Box::pin(async move { vec![(0, core)] })
+    }
+
+    fn hot_tasks(&self) -> LocalFuture<'_, Vec<(usize, (u64, Vec<HotTask>))>> {
+        Box::pin(async { vec![(0, hot::notes())] })
     }
 
     fn node_stats(&self) -> LocalFuture<'_, Value> {

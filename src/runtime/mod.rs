@@ -39,6 +39,7 @@ use crate::backend::LocalFuture;
 use crate::error::{ApiError, ApiResult};
 use crate::io::{Lane, NodeIo};
 use crate::mesh::{self, Desk, Mailbox, panic_text};
+use crate::stats::hot;
 
 /// The longest a serving executor can sleep on runnable tasks.
 pub const HEARTBEAT: Duration = Duration::from_millis(5);
@@ -336,12 +337,14 @@ impl NodeIo for GlommioIo {
     }
 
     fn spawn(&self, lane: Lane, task: LocalFuture<'static, ()>) {
-        let queue = match lane {
-            Lane::Search => self.0.search,
-            Lane::Write => self.0.write,
-            Lane::Background => self.0.background,
+        let (name, queue) = match lane {
+            Lane::Search => ("search", self.0.search),
+            Lane::Write => ("write", self.0.write),
+            Lane::Background => ("background", self.0.background),
         };
-        glommio::spawn_local_into(guarded(task), queue).expect("the lanes live as long as the executor").detach();
+        glommio::spawn_local_into(hot::watched(name, guarded(task)), queue)
+            .expect("the lanes live as long as the executor")
+            .detach();
     }
 
     fn pace(&self, deadline_ns: Option<u64>) -> GlommioPace {

@@ -13,6 +13,7 @@ pub mod backoff;
 pub mod message;
 pub mod settings;
 pub mod signal;
+pub mod slowlog;
 
 mod merge;
 mod profile;

@@ -258,7 +258,9 @@ impl<I: NodeIo> Shard<I> {
             }
         };
         add(&self.counters.query, 1);
-        add(&self.counters.query_ns, self.timed(Stage::Query, began));
+        let took = self.timed(Stage::Query, began);
+        add(&self.counters.query_ns, took);
+        self.settings.borrow().slow_log.query(&self.id, took, &request.query, result.total);
         let mut response = SearchShardResponse { result, fetched: Vec::new(), context: request.context.unwrap_or(0) };
         if let Some((from, fetch)) = &request.fetch {
             let hits = response.result.hits.get(*from..).unwrap_or_default();
@@ -313,7 +315,9 @@ impl<I: NodeIo> Shard<I> {
         let pace = self.io.pace(self.grace(deadline_ms));
         let fetched = fetch::fetch(searcher, &compiled.mapping, &context, fetch, now_ms, hits, &pace).await;
         add(&self.counters.fetch, 1);
-        add(&self.counters.fetch_ns, self.timed(Stage::Fetch, began));
+        let took = self.timed(Stage::Fetch, began);
+        add(&self.counters.fetch_ns, took);
+        self.settings.borrow().slow_log.fetch(&self.id, took, hits.len());
         fetched.map_err(|e| self.here(e))
     }
 

@@ -7,6 +7,8 @@ use ringdex_engine::segment::writer::Codec;
 use ringdex_net::cluster::state::IndexMetadata;
 use serde_json::Value;
 
+use super::slowlog::SlowLog;
+
 /// Parsed settings; anything missing or unreadable has its default (the REST layer refuses unreadable ones).
 #[derive(Clone, Debug, PartialEq)]
 pub struct ShardSettings {
@@ -36,6 +38,8 @@ pub struct ShardSettings {
     pub filter_cache: bool,
     /// `index.requests.cache.enable`
     pub request_cache: bool,
+    /// What is slow.
+    pub slow_log: SlowLog,
     /// Merge policy.
     pub merge: TieredMergePolicy,
 }
@@ -95,6 +99,7 @@ impl ShardSettings {
             },
             filter_cache: text("index.queries.cache.enabled").as_deref() != Some("false"),
             request_cache: text("index.requests.cache.enable").as_deref() != Some("false"),
+            slow_log: SlowLog::of(text, |key| text(key).as_deref().and_then(parse_duration_ms)),
             merge,
         }
     }

@@ -202,7 +202,8 @@ impl<I: NodeIo> Shard<I> {
         };
         let compiled = self.compiled.borrow().clone();
         let applied = self.engine.index(&compiled.mapping, parsed, &operation, self.term).map_err(|e| self.here(e))?;
-        self.timed(Stage::Buffer, parsed_at);
+        let took = parsed_at - began + self.timed(Stage::Buffer, parsed_at);
+        self.settings.borrow().slow_log.index(&self.id, took, &op.id, op.routing.as_deref(), source);
         add(&self.counters.index, 1);
         add(&self.counters.source_bytes, source.len() as u64);
         let outcome = if applied.existed { WriteOutcome::Updated } else { WriteOutcome::Created };

@@ -3,6 +3,7 @@
 //! A thread is a core here, so the set lives in a thread local: anything that runs on a core calls [`record`] without
 //! being handed anything. Reading gathers a [`Snapshot`] from every core (a message to each) and adds them up.
 
+pub mod hot;
 pub mod interval;
 pub mod timeline;
 

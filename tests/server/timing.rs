@@ -206,3 +206,40 @@ fn storage_adds_up_and_agrees_with_the_kernel() {
     let kernels = number(&after["process"]["written_in_bytes"]) - kernels;
     assert!(ours > 2_000_000 && ours.abs_diff(kernels) * 50 <= kernels, "ledger {ours}, kernel {kernels}");
 }
+
+#[test]
+fn what_takes_longer_than_its_threshold_is_in_the_slow_log() {
+    let server = Server::start_with(&fresh_directory("slow"), &[("RINGDEX_LOG", "warn")]);
+    let client = server.client();
+    let settings = json!({"settings": {"number_of_shards": 1, "number_of_replicas": 0,
+        "index.search.slowlog.threshold.query.debug": "0ms", "index.search.slowlog.threshold.query.warn": "1h",
+        "index.search.slowlog.threshold.fetch.trace": "0ms",
+        "index.indexing.slowlog.threshold.index.info": "0ms", "index.indexing.slowlog.source": "9"}});
+    assert_eq!(client.ask("PUT", "/s", Some(&settings)).0, 200);
+    assert_eq!(client.ask("PUT", "/s/_doc/one?refresh=true", Some(&json!({"long": "x".repeat(100)}))).0, 201);
+    let query = json!({"query": {"term": {"long": "x"}}});
+    assert_eq!(client.ask("POST", "/s/_search", Some(&query)).0, 200);
+    assert_eq!(client.ask("POST", "/s/_search", Some(&json!({}))).0, 200);
+    let wait = |text: &str, times: usize| {
+        let until = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        while server.logged(text) < times {
+            assert!(std::time::Instant::now() < until, "[{text}] is not in the log {times} times");
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+    };
+    wait("DEBUG index.search.slowlog.query: [s][0] took[", 2);
+    wait("total_hits[0 hits], source[long:x]", 1);
+    wait("TRACE index.search.slowlog.fetch: [s][0] took[", 1);
+    wait("INFO index.indexing.slowlog.index: [s][0] took[", 1);
+    wait("id[one], routing[], source[{\"long\":\"]", 1);
+    let off = json!({"index.search.slowlog.threshold.query.debug": "-1", "index.search.slowlog.level": "info"});
+    assert_eq!(client.ask("PUT", "/s/_settings", Some(&off)).0, 200);
+    let before = server.logged("slowlog.query");
+    assert_eq!(client.ask("POST", "/s/_search", Some(&query)).0, 200);
+    assert_eq!(client.ask("PUT", "/s/_doc/two", Some(&json!({"n": 1}))).0, 201);
+    wait("id[two]", 1);
+    assert_eq!(server.logged("slowlog.query"), before);
+    let (status, hot) = client.ask("GET", "/_nodes/hot_threads", None);
+    let hot = hot.as_str().expect("text");
+    assert!(status == 200 && hot.contains("core 0:") && hot.contains("since the start"), "{hot}");
+}

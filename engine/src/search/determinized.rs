@@ -257,7 +257,9 @@ impl<'a, A: ByteAutomaton> Determinized<'a, A> {
         let stand_in = self.known.classes.classes[self.known.classes.of[byte as usize] as usize].0;
         let next = match (self.own.last(), self.rows.last()) {
             (Some(state), _) => self.automaton.accept(state, stand_in),
-            (None, Some(&row)) => self.automaton.accept(&self.known.states[(row >> self.known.shift) as usize].state, stand_in),
+            (None, Some(&row)) => {
+                self.automaton.accept(&self.known.states[(row >> self.known.shift) as usize].state, stand_in)
+            }
             (None, None) => unreachable!("it was started"),
         };
         self.push_own(next)
