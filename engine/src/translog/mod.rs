@@ -127,6 +127,8 @@ struct State<F> {
     appended: Location,
     synced: Location,
     sealed: bool,
+    /// What was found at opening ended in order.
+    ended: bool,
     /// No operation is taken any more.
     closed: bool,
     syncing: bool,
@@ -167,6 +169,7 @@ impl<D: Directory> Translog<D> {
             next_number: 1,
             next_generation: from.generation,
             sealed: true,
+            ended: false,
             spares: Vec::new(),
             unneeded: old.into_iter().map(|(name, _)| name.text()).collect(),
         };
@@ -213,6 +216,7 @@ impl<D: Directory> Translog<D> {
             appended: Location::default(),
             synced: Location::default(),
             sealed: recovered.sealed,
+            ended: recovered.ended,
             closed: false,
             syncing: false,
             preparing: false,
@@ -646,13 +650,27 @@ impl<D: Directory> Translog<D> {
     /// next start does not look for it. Without room for that block it is only made durable. It takes no operations any more.
     pub async fn close(&self) -> Result<()> {
         self.sync().await?;
-        {
+        let unused: Option<Vec<Rc<str>>> = {
             let mut state = self.shared.state.borrow_mut();
             state.usable()?;
             if !state.queue.is_empty() || state.syncing {
                 return Ok(());
             }
             state.closed = true;
+            let unused = state.head.iter().chain(&state.next).filter(|g| g.first_number.is_none());
+            (state.ended && state.head.as_ref().is_none_or(|head| head.first_number.is_none()))
+                .then(|| unused.map(|g| g.name.clone()).collect())
+        };
+        // Nothing was written in this life: the end of the one before still stands, if the files of this one are set aside.
+        if let Some(unused) = unused {
+            for name in unused {
+                let generation = Name::parse(&name).expect("a translog file").generation();
+                self.shared.directory.rename(&name, &Name::Spare(generation).text()).await?;
+            }
+            return Ok(());
+        }
+        {
+            let mut state = self.shared.state.borrow_mut();
             // Also of one that is being prepared at this moment.
             let last = Generation(state.next_generation.0.saturating_sub(1));
             state.begin_seal();
@@ -799,14 +817,17 @@ impl<F> State<F> {
         let generation = self.next_generation;
         self.next_generation.0 += 1;
         let size_max = options.size_max.max(2 * BLOCK as u64);
-        let size = match self.head.as_ref().or(self.kept.back()) {
+        let size = match &self.head {
             _ if self.full.is_some() => 0,
+            // A start does not wait for a large file to be filled; a spare is as large as it is.
             None => options.first_size,
             Some(g) if g.tail > g.capacity / 2 || self.needed > 0 => g.capacity * 4,
             Some(g) => g.capacity,
         };
         let size = size.min(size_max).next_multiple_of(BLOCK as u64).max(self.size_min(options));
-        let spare = self.spares.iter().position(|s| s.capacity >= size).map(|i| self.spares.swap_remove(i));
+        let fitting = self.spares.iter().enumerate().filter(|(_, s)| s.capacity >= size);
+        let largest = fitting.max_by_key(|(_, s)| s.capacity).map(|(i, _)| i);
+        let spare = largest.map(|i| self.spares.swap_remove(i));
         if spare.is_none() {
             // Too small by now.
             let small = self.spares.extract_if(.., |s| s.capacity < size).map(|s| s.name);

@@ -61,6 +61,8 @@ pub(super) struct Recovered<F> {
     pub(super) next_generation: Generation,
     /// Whether the last batch is a seal, or there is none.
     pub(super) sealed: bool,
+    /// Whether it is an end.
+    pub(super) ended: bool,
     /// Files to be written again.
     pub(super) spares: Vec<Spare>,
     /// Files to be removed once nothing can need them.
@@ -114,6 +116,7 @@ pub(super) async fn recover<D: Directory>(directory: &D, uuid: &Uuid, from: Posi
         next_number: from.batch,
         next_generation: Generation(last_generation.max(from.generation).0 + 1),
         sealed: true,
+        ended: false,
         spares: Vec::new(),
         unneeded: Vec::new(),
     };
@@ -233,6 +236,7 @@ async fn read_needed<F: File>(
             recovered.spares.push(Spare { name: candidate.name.to_string(), capacity: candidate.capacity });
         }
     }
+    recovered.ended = ends.is_some();
     for candidate in unused {
         // Prepared and never used, or its first batch is torn (then nothing follows).
         let known = ends.is_some_and(|last| candidate.generation <= last);

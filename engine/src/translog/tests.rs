@@ -487,6 +487,28 @@ fn what_was_closed_in_order_is_not_searched_for_more() {
 }
 
 #[test]
+fn lives_that_write_nothing_leave_no_files_behind() {
+    let d = closed();
+    let files = block_on(d.list()).unwrap().len();
+    for _ in 0..5 {
+        let ledger = std::sync::Arc::<crate::store::ledger::Ledger>::default();
+        let purpose = crate::store::ledger::Purpose::Segments;
+        let counted = crate::store::ledger::Ledgered::new(d.clone(), ledger.clone(), purpose);
+        let options = Options { first_size: 8 << 20, size_max: 8 << 20, ..SMALL };
+        let t = block_on(Translog::open(counted, UUID, START, options)).unwrap();
+        assert_eq!(block_on(collect(t.replay())).unwrap(), [0, 1]);
+        block_on(t.close()).unwrap();
+        let flow = ledger.flow(crate::store::ledger::Purpose::Translog);
+        assert!(flow.read_bytes <= 3 << 20, "{flow:?}");
+        assert_eq!(block_on(d.list()).unwrap().len(), files, "{:?}", block_on(d.list()));
+    }
+    let (t, _) = block_on(reopen(&d, START)).unwrap();
+    block_on(add(&t, 2, 10)).unwrap();
+    block_on(t.close()).unwrap();
+    assert_eq!(block_on(reopen(&d, START)).unwrap().1, [0, 1, 2]);
+}
+
+#[test]
 fn what_was_written_after_the_end_by_another_life_is_looked_for() {
     let block = BLOCK as u64;
     let write = || {
