@@ -89,7 +89,9 @@ impl<I: NodeIo> Shard<I> {
         let now_ms = bench.request.now_ms;
         let began = self.io.monotonic_ns();
         let mapping = &bench.compiled.mapping;
-        describe::compile_only(query, mapping, &bench.context, bench.searcher, now_ms, scores)
+        let pace = self.io.pace(bench.deadline_ns);
+        describe::compile_only(query, mapping, &bench.context, bench.searcher, now_ms, scores, &pace)
+            .await
             .map_err(|e| self.here(e))?;
         let create = self.io.monotonic_ns() - began;
         let request = SearchRequest {

@@ -283,7 +283,8 @@ impl<I: NodeIo> Shard<I> {
     pub(super) async fn statistics(&self, query: &Query, context: Option<u64>, now_ms: i64) -> ApiResult<Statistics> {
         let (searcher, compiled) = self.view(context, None).await?;
         let context = self.context_of(&compiled);
-        statistics(&searcher, &compiled.mapping, &context, query, now_ms).map_err(|e| self.here(e))
+        let pace = self.io.pace(None);
+        statistics(&searcher, &compiled.mapping, &context, query, now_ms, &pace).await.map_err(|e| self.here(e))
     }
 
     pub(super) async fn fetch(

@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::ops::Bound;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
@@ -9,9 +10,11 @@ use rustc_hash::FxHashMap;
 use crate::error::{Error, Result};
 use crate::mapping::encode::{Encoded, RangeBounds};
 use crate::mapping::{FieldMapping, FieldType, Mapping};
+use crate::pace::Pace;
 use crate::query::{Query, QueryKind, Value};
 use crate::search::automaton::Wildcard;
 use crate::search::bm25::{Bm25, FieldStats, NormTable};
+use crate::search::expand::{Expansions, Expression, Near, Word};
 use crate::search::filter_cache::QueryFilters;
 use crate::search::filter_key::FilterKey;
 use crate::search::min_should_match::minimum_should_match;
@@ -52,21 +55,24 @@ pub(crate) struct Compiler<'a> {
     /// Whether clauses that only filter are looked up in the cache as a whole, too.
     keeping: Cell<bool>,
     depth: Cell<usize>,
+    /// What takes long is made beside compiling, not in it.
+    expansions: Option<Expansions>,
 }
 
 /// Compiles a query. `scores` tells whether scores will be asked for.
 ///
 /// # Errors
 /// `query_shard_exception` and its like, in Elasticsearch's words.
-pub(crate) fn compile(
+pub(crate) async fn compile<P: Pace>(
     query: &Query,
     mapping: &Mapping,
     index: &IndexContext,
     searcher: &Searcher,
     now_ms: i64,
     scores: bool,
+    pace: &P,
 ) -> Result<Compiled> {
-    Compiler::new(mapping, index, searcher, now_ms, None, None).compile_query(query, scores)
+    Compiler::new(mapping, index, searcher, now_ms, None, None).compile_query(query, scores, pace).await
 }
 
 /// A value as the text that a term or an error shows.
@@ -106,6 +112,7 @@ impl<'a> Compiler<'a> {
             filters: RefCell::default(),
             keeping: Cell::new(false),
             depth: Cell::new(0),
+            expansions: None,
         }
     }
 
@@ -115,8 +122,36 @@ impl<'a> Compiler<'a> {
         self
     }
 
-    /// The whole query.
-    pub(crate) fn compile_query(&self, query: &Query, scores: bool) -> Result<Compiled> {
+    /// The whole query; what takes long gives way. When stopped, parts of it may find nothing.
+    pub(crate) async fn compile_query<P: Pace>(mut self, query: &Query, scores: bool, pace: &P) -> Result<Compiled> {
+        self.expansions = Some(Expansions::default());
+        loop {
+            let compiled = self.compile_once(query, scores)?;
+            let expansions = self.expansions.as_ref().expect("just set");
+            if !expansions.lacks() || pace.stopped() {
+                return Ok(compiled);
+            }
+            expansions.make(self.searcher, pace).await;
+            self.slots.set(0);
+        }
+    }
+
+    /// The terms near a word; none when they are still to be found.
+    pub(crate) fn near(&self, word: Word) -> Option<Rc<[Near]>> {
+        self.expansions.as_ref().expect("a query is being compiled").near(word)
+    }
+
+    fn regexp(&self, wanted: &Expression) -> Result<Pattern> {
+        let expansions = self.expansions.as_ref().expect("a query is being compiled");
+        match expansions.regexp(wanted) {
+            Some(Some(made)) => Ok(Pattern::Regexp(made)),
+            Some(None) => Ok(Pattern::Regexp(Regexp::new(&wanted.text, wanted.case_insensitive, wanted.states_max)?)),
+            // Only for now.
+            None => Ok(Pattern::Prefix(Vec::new())),
+        }
+    }
+
+    fn compile_once(&self, query: &Query, scores: bool) -> Result<Compiled> {
         let weight = self.compile(query, 1.0, scores).map_err(|e| match e {
             Error::Request { kind, reason } if !matches!(kind, "query_shard_exception" | "parsing_exception") => {
                 Error::request("query_shard_exception", format!("failed to create query: {reason}"))
@@ -324,7 +359,11 @@ impl Compiler<'_> {
                     )));
                 }
                 self.pattern_query(field, value, "regexp", boost, |value| {
-                    Ok(Pattern::Regexp(Regexp::new(value, *case_insensitive, *max_determinized_states)?))
+                    self.regexp(&Expression {
+                        text: value.to_owned(),
+                        case_insensitive: *case_insensitive,
+                        states_max: *max_determinized_states,
+                    })
                 })
             }
             QueryKind::Fuzzy { field, value, fuzziness } => {

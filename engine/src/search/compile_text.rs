@@ -7,28 +7,15 @@ use crate::analysis::Analyzer;
 use crate::error::{Error, Result};
 use crate::mapping::{FieldMapping, FieldType};
 use crate::query::{Fuzziness, MatchKind, MultiMatchKind, Operator, TextOptions, Value};
-use crate::search::automaton::Fuzzy;
 use crate::search::bm25::Bm25;
 use crate::search::compile::{Compiler, is_string, value_text};
-use crate::search::determinized::Determinized;
+use crate::search::expand::Word;
 use crate::search::min_should_match::minimum_should_match;
 use crate::search::weight::{BoolWeight, Leaf, Pattern, PhraseSlot, PhraseWeight, SynonymWeight, TermWeight, Weight};
 use crate::segment::TermsOption;
-use crate::segment::reader::TermInfo;
 
 /// `max_expansions` where the query says nothing.
 const EXPANSIONS: u32 = 50;
-/// Fuzzy candidates looked at before the best are taken.
-const FUZZY_CANDIDATES_MAX: usize = 100_000;
-
-/// A term that is near a fuzzy one, in one segment.
-struct Near {
-    term: Vec<u8>,
-    closeness: f32,
-    /// Of the segment.
-    ordinal: usize,
-    info: TermInfo,
-}
 
 /// Terms of a text, by position.
 type Positions = BTreeMap<u32, Vec<String>>;
@@ -330,34 +317,21 @@ impl Compiler<'_> {
         if edits == 0 || fuzziness.max_expansions == 0 {
             return Ok(self.term(path, term.as_bytes(), boost, scores));
         }
-        let automaton = Fuzzy::new(term, edits, fuzziness.prefix_length, fuzziness.transpositions);
-        // One table of states for all segments.
-        let mut states = Determinized::new(&automaton);
-        let mut near: Vec<Near> = Vec::new();
-        for (ordinal, segment) in self.searcher.segments.iter().enumerate() {
-            let Some(index) = segment.reader.field(path).and_then(|f| f.terms()) else { continue };
-            states.visit(index, &mut |found, info| {
-                if let Some(distance) = automaton.distance(found) {
-                    // Bytes that do not begin a character are not counted.
-                    let chars = found.iter().filter(|&&b| b & 0xc0 != 0x80).count() as u32;
-                    let shorter = length.min(chars).max(1);
-                    let closeness = if distance == 0 { 1.0 } else { 1.0 - f32::from(distance) / shorter as f32 };
-                    if closeness > 0.0 {
-                        near.push(Near { term: found.to_vec(), closeness, ordinal, info });
-                    }
-                }
-                near.len() < FUZZY_CANDIDATES_MAX
-            });
-        }
-        // The closest first; of each term all segments.
-        near.sort_by(|a, b| b.closeness.total_cmp(&a.closeness).then_with(|| a.term.cmp(&b.term)));
+        let word = Word {
+            path: Arc::clone(path),
+            term: term.to_owned(),
+            edits,
+            prefix: fuzziness.prefix_length,
+            transpositions: fuzziness.transpositions,
+        };
+        let Some(near) = self.near(word) else { return Ok(Weight::None) };
         let terms_max = (fuzziness.max_expansions as usize).min(self.index.max_clause_count);
         let segments = self.searcher.segments.len();
         let mut terms: Vec<(f32, TermWeight)> = Vec::new();
-        for same in near.chunk_by_mut(|a, b| a.term == b.term).take(terms_max) {
+        for same in near.chunk_by(|a, b| a.term == b.term).take(terms_max) {
             let mut infos = vec![None; segments];
             same.iter().for_each(|found| infos[found.ordinal] = Some(found.info));
-            terms.push((same[0].closeness, self.found(path, std::mem::take(&mut same[0].term), infos)));
+            terms.push((same[0].closeness, self.found(path, same[0].term.clone(), infos)));
         }
         if terms.iter().all(|(_, t)| t.doc_freq() == 0) {
             return Ok(Weight::None);

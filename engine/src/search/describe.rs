@@ -1,6 +1,7 @@
 //! Queries as people read them: what kind, about what, and what they are made of.
 
 use crate::mapping::Mapping;
+use crate::pace::Pace;
 use crate::query::{Bound, MatchKind, Query, QueryKind};
 use crate::search::compile::{compile, value_text};
 use crate::search::{IndexContext, Searcher};
@@ -9,15 +10,16 @@ use crate::search::{IndexContext, Searcher};
 ///
 /// # Errors
 /// Those of the query phase.
-pub fn compile_only(
+pub async fn compile_only<P: Pace>(
     query: &Query,
     mapping: &Mapping,
     index: &IndexContext,
     searcher: &Searcher,
     now_ms: i64,
     scores: bool,
+    pace: &P,
 ) -> crate::error::Result<()> {
-    compile(query, mapping, index, searcher, now_ms, scores).map(drop)
+    compile(query, mapping, index, searcher, now_ms, scores, pace).await.map(drop)
 }
 
 /// The kind, as profiles name it.

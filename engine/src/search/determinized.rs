@@ -10,7 +10,6 @@ use std::hash::Hash;
 use fst::Automaton;
 use rustc_hash::{FxBuildHasher, FxHashMap};
 
-use crate::segment::reader::{InvertedIndex, TermInfo};
 use crate::segment::term_walk::Walk;
 
 /// Entries of the table, and states, at most.
@@ -202,11 +201,6 @@ impl<'a, A: ByteAutomaton> Determinized<'a, A> {
         if let Some(kept) = self.automaton.kept() {
             kept.0.set(Some(self.known));
         }
-    }
-
-    /// Terms that are accepted, in byte order, as long as `visit` answers true.
-    pub(crate) fn visit(&mut self, index: &InvertedIndex, visit: &mut dyn FnMut(&[u8], TermInfo) -> bool) {
-        index.walk().run(self, usize::MAX, visit);
     }
 
     /// The row of a state; `DEAD`, or `OWN` if the table is full.

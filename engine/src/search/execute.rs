@@ -105,21 +105,16 @@ pub async fn query<P: Pace>(
         };
     let all = Query::from(crate::query::QueryKind::MatchAll);
     let compiler = Compiler::new(mapping, index, searcher, request.now_ms, request.statistics.as_ref(), None).keeping();
-    let compiled = compiler.compile_query(request.query.as_ref().unwrap_or(&all), scores)?;
+    let compiled = compiler.compile_query(request.query.as_ref().unwrap_or(&all), scores, pace).await?;
     compiled.note_uses();
-    let post_filter = request
-        .post_filter
-        .as_ref()
-        .map(|q| compile_filter(q, mapping, index, searcher, request.now_ms))
-        .transpose()?;
-    let agg_filters = match &aggs {
-        None => Vec::new(),
-        Some(aggs) => aggs
-            .filters()
-            .iter()
-            .map(|q| compile_filter(q, mapping, index, searcher, request.now_ms))
-            .collect::<Result<Vec<Filter>>>()?,
+    let post_filter = match &request.post_filter {
+        Some(q) => Some(compile_filter(q, mapping, index, searcher, request.now_ms, pace).await?),
+        None => None,
     };
+    let mut agg_filters: Vec<Filter> = Vec::new();
+    for q in aggs.iter().flat_map(AggCollector::filters) {
+        agg_filters.push(compile_filter(q, mapping, index, searcher, request.now_ms, pace).await?);
+    }
     let plain = post_filter.is_none() && request.min_score.is_none() && request.terminate_after.is_none();
     let known = if plain { known_total(&compiled.weight, searcher) } else { None };
     let mut run = Run {

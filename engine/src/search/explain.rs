@@ -71,7 +71,7 @@ pub async fn explain<P: Pace>(
     doc: DocAddress,
     pace: &P,
 ) -> Result<Explanation> {
-    let compiled = compile(query, mapping, index, searcher, now_ms, true)?;
+    let compiled = compile(query, mapping, index, searcher, now_ms, true, pace).await?;
     let ordinal = doc.segment as usize;
     let leaves = leaves_of(&compiled, searcher, ordinal, pace).await?;
     Ok(explain_compiled(&compiled, searcher, doc, &leaves))

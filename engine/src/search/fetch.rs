@@ -67,7 +67,10 @@ pub async fn fetch<P: Pace>(
     }
     let segments = searcher.segments.len();
     let mut explained = match (&request.query, request.explain) {
-        (Some(query), true) => Some(OnSegments::new(compile(query, mapping, index, searcher, now_ms, true)?, segments)),
+        (Some(query), true) => {
+            let compiled = compile(query, mapping, index, searcher, now_ms, true, pace).await?;
+            Some(OnSegments::new(compiled, segments))
+        }
         _ => None,
     };
     let mut named = Vec::new();
@@ -76,7 +79,7 @@ pub async fn fetch<P: Pace>(
         collect_named(query, &mut queries);
     }
     for (name, query) in queries {
-        let compiled = compile(query, mapping, index, searcher, now_ms, false)?;
+        let compiled = compile(query, mapping, index, searcher, now_ms, false, pace).await?;
         named.push((name, OnSegments::new(compiled, segments)));
     }
     let mut caches: Vec<SourceCache> = Vec::new();

@@ -22,15 +22,16 @@ pub struct Filter {
 ///
 /// # Errors
 /// What the query cannot do with this mapping, in Elasticsearch's words.
-pub fn compile_filter(
+pub async fn compile_filter<P: Pace>(
     query: &Query,
     mapping: &Mapping,
     index: &IndexContext,
     searcher: &Searcher,
     now_ms: i64,
+    pace: &P,
 ) -> Result<Filter> {
     let compiler = Compiler::new(mapping, index, searcher, now_ms, None, None).keeping();
-    let compiled = compiler.compile_query(query, false)?;
+    let compiled = compiler.compile_query(query, false, pace).await?;
     compiled.note_uses();
     Ok(Filter { compiled, searcher: searcher.clone() })
 }

@@ -26,7 +26,7 @@ const TERMS_PER_TURN: usize = 512;
 /// What opening a list costs, in postings.
 const LIST_COST: u64 = 16;
 /// Blocks of terms walked between two questions to the pace.
-const BLOCKS_PER_TURN: usize = 512;
+pub(crate) const BLOCKS_PER_TURN: usize = 512;
 /// Below this part of the segment a sorted list is smaller and faster than a bitmap.
 const LIST_PART: u64 = 64;
 /// The same, where the list would have to be sorted first.
@@ -441,7 +441,7 @@ async fn evaluate_leaf<P: Pace>(leaf: &Leaf, reader: &SegmentReader, lead: u64, 
 }
 
 /// Gives way; whether to stop.
-async fn turn<P: Pace>(pace: &P) -> bool {
+pub(crate) async fn turn<P: Pace>(pace: &P) -> bool {
     pace.yield_if_needed().await;
     pace.stopped()
 }

@@ -14,6 +14,7 @@ pub(crate) mod determinized;
 pub mod doc_set;
 mod exact_phrase;
 pub mod execute;
+mod expand;
 pub mod explain;
 mod feed;
 pub mod fetch;

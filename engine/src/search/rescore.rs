@@ -42,7 +42,7 @@ pub(crate) async fn rescore<P: Pace>(
 ) -> Result<bool> {
     let size = rescore.window_size.min(hits.len());
     let window = &mut hits[..size];
-    let compiled = compile(&rescore.query, mapping, index, searcher, now_ms, true)?;
+    let compiled = compile(&rescore.query, mapping, index, searcher, now_ms, true, pace).await?;
     // Document by document in the order of the index: one cursor a segment goes over them.
     window.sort_by_key(|h| h.doc);
     let mut scores = Vec::with_capacity(size);

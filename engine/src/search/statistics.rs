@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
 use crate::mapping::Mapping;
+use crate::pace::Pace;
 use crate::query::Query;
 use crate::search::bm25::FieldStats;
 use crate::search::compile::Compiler;
@@ -68,15 +69,16 @@ impl Statistics {
 ///
 /// # Errors
 /// As a search with it.
-pub fn statistics(
+pub async fn statistics<P: Pace>(
     searcher: &Searcher,
     mapping: &Mapping,
     index: &IndexContext,
     query: &Query,
     now_ms: i64,
+    pace: &P,
 ) -> Result<Statistics> {
     let noted = RefCell::default();
-    Compiler::new(mapping, index, searcher, now_ms, None, Some(&noted)).compile_query(query, true)?;
+    Compiler::new(mapping, index, searcher, now_ms, None, Some(&noted)).compile_query(query, true, pace).await?;
     Ok(noted.into_inner())
 }
 
@@ -85,6 +87,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::pace::Unpaced;
     use crate::query::{MatchKind, MultiMatchKind, QueryKind, TextOptions, Value as Text};
     use crate::search::SearchRequest;
     use crate::search::tests::{Shard, request};
@@ -129,7 +132,17 @@ mod tests {
             let query = Query::from(kind);
             let mut sum = Statistics::default();
             for part in &parts {
-                sum.add(&statistics(&part.searcher, &part.mapping, &part.index, &query, 0).unwrap());
+                sum.add(
+                    &futures_lite::future::block_on(statistics(
+                        &part.searcher,
+                        &part.mapping,
+                        &part.index,
+                        &query,
+                        0,
+                        &Unpaced,
+                    ))
+                    .unwrap(),
+                );
             }
             let scores = |shard: &Shard, statistics| {
                 let result = shard.search(&SearchRequest { statistics, ..request(query.clone(), 100) }).unwrap();

@@ -742,6 +742,84 @@ fn a_deadline_gives_what_was_found() {
     assert!(result.timed_out && result.total < 600 && !result.hits.is_empty());
 }
 
+/// Patterns and words of every kind, some of which the documents must not match.
+fn demanding() -> SearchRequest {
+    let field = || "k".to_owned();
+    let regexp = |value: &str| -> Query {
+        QueryKind::Regexp {
+            field: field(),
+            value: value.to_owned(),
+            case_insensitive: false,
+            max_determinized_states: 1000,
+        }
+        .into()
+    };
+    let fuzziness = Fuzziness {
+        edits: Some(2),
+        auto_low: 3,
+        auto_high: 6,
+        prefix_length: 0,
+        max_expansions: 50,
+        transpositions: true,
+    };
+    let fuzzy = |word: &str| -> Query {
+        QueryKind::Fuzzy { field: field(), value: Value::String(word.to_owned()), fuzziness: fuzziness.clone() }.into()
+    };
+    let wildcard = |value: &str| -> Query {
+        QueryKind::Wildcard { field: field(), value: value.to_owned(), case_insensitive: false }.into()
+    };
+    let values = (0..30).map(|n| Value::String(format!("w{n}w"))).collect();
+    let should = ["w1w", "w22", "x3w"].map(fuzzy).into_iter().chain((0..9).map(|n| regexp(&format!(".*{n}.*"))));
+    let query = QueryKind::Bool {
+        must: Vec::new(),
+        filter: Vec::new(),
+        should: should.chain([QueryKind::Terms { field: field(), values }.into()]).collect(),
+        must_not: vec![regexp("w.*77.*"), wildcard("*8*w"), fuzzy("w33w")],
+        minimum_should_match: Some("1".to_owned()),
+    };
+    let post_filter = QueryKind::Bool {
+        must: Vec::new(),
+        filter: Vec::new(),
+        should: Vec::new(),
+        must_not: vec![regexp(".*5w"), wildcard("w6*")],
+        minimum_should_match: None,
+    };
+    SearchRequest { post_filter: Some(post_filter.into()), ..request(query.into(), 1000) }
+}
+
+#[test]
+fn a_search_that_is_stopped_anywhere_tells_nothing_that_is_not_so() {
+    let docs = |from: u32| (from..from + 60).map(|n| json!({"k": format!("w{n}w")})).collect::<Vec<_>>();
+    let shard = Shard::new(&mapping(), &[docs(0), docs(60), docs(120)], &[]);
+    let plain = SearchRequest { post_filter: None, ..demanding() };
+    let again = |window_size| Rescore {
+        window_size,
+        query: plain.query.clone().expect("it has one"),
+        query_weight: 1.0,
+        rescore_query_weight: 1.0,
+        mode: RescoreMode::Total,
+    };
+    let rescored = SearchRequest { rescore: vec![again(50)], ..plain.clone() };
+    for request in [plain, demanding(), rescored] {
+        let whole: Vec<DocAddress> = shard.search(&request).unwrap().hits.iter().map(|hit| hit.doc).collect();
+        assert!(whole.len() > 50);
+        let mut stopped = 0;
+        for asks in 1.. {
+            let pace = StopAfter(std::cell::Cell::new(asks));
+            let run = query(&shard.searcher, &shard.mapping, &shard.index, &request, &pace);
+            let result = futures_lite::future::block_on(run).unwrap();
+            assert!(result.hits.iter().all(|hit| whole.contains(&hit.doc)), "after {asks} questions");
+            if !result.timed_out {
+                assert_eq!(result.hits.iter().map(|hit| hit.doc).collect::<Vec<_>>(), whole);
+                break;
+            }
+            stopped += 1;
+        }
+        // Words, expressions and leaves of three segments: each is a place to stop.
+        assert!(stopped > 60, "there are only {stopped} places to stop");
+    }
+}
+
 /// `NormTable` is what the scorers use; the oracle computes norms by itself.
 #[test]
 fn norm_table_is_the_formula() {
