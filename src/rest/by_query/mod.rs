@@ -119,7 +119,7 @@ fn max_docs(request: &Request, body: &Value) -> ApiResult<Option<u64>> {
         .into_iter()
         .flatten()
         .map(params::text)
-        .chain([request.param("max_docs"), request.param("size")].into_iter().flatten().map(str::to_owned))
+        .chain([request.param("size"), request.param("max_docs")].into_iter().flatten().map(str::to_owned))
         .collect();
     let Some(text) = given.first() else { return Ok(None) };
     let number: i64 = text.parse().map_err(|_| {
