@@ -4,7 +4,7 @@
 //! binary search in the index and a search in one block; term number and term convert both ways. Unlike an automaton
 //! it is built and merged at the cost of a copy, and no bytes can make a lookup leave its block.
 //!
-//! The dictionary stream is blocks, see [`term_block`](crate::segment::term_block), back to back.
+//! The dictionary stream is blocks, see `term_block`, back to back.
 //!
 //! Index, in the section's tail, for `n = ceil(terms / 32)` blocks:
 //!
