@@ -50,9 +50,6 @@ pub struct Location {
     pub ordinal: u64,
 }
 
-/// Memory of a batch that is kept for the next one, at most.
-const MEMORY_MAX: usize = 2 << 20;
-
 /// Where recovery begins: recorded in a commit point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Position {
@@ -123,8 +120,6 @@ struct State<F> {
     /// Files of no use, removed by the next trim.
     unneeded: Vec<String>,
     queue: VecDeque<Queued<F>>,
-    /// Of the last batch written, for the next one.
-    memory: Vec<u8>,
     /// Whether the last queued batch takes operations.
     open: bool,
     next_number: u64,
@@ -215,7 +210,6 @@ impl<D: Directory> Translog<D> {
             spares: Vec::new(),
             unneeded: recovered.unneeded,
             queue: VecDeque::new(),
-            memory: Vec::new(),
             open: false,
             next_number: recovered.next_number,
             synced_number: recovered.next_number - 1,
@@ -354,10 +348,6 @@ impl<D: Directory> Translog<D> {
             return Err(e.clone());
         }
         assert!(number == state.synced_number + 1, "batches are synced in order");
-        let written = bytes.len() as u64;
-        if bytes.capacity() > state.memory.capacity() && bytes.capacity() <= MEMORY_MAX {
-            state.memory = bytes;
-        }
         state.syncing = false;
         state.synced_number = number;
         state.synced = last;
@@ -365,7 +355,7 @@ impl<D: Directory> Translog<D> {
         let file =
             state.generations_mut().find(|g| g.generation == generation).expect("kept while it has queued batches");
         assert!(file.durable_end == offset, "batches follow each other in their file");
-        file.durable_end = offset + written;
+        file.durable_end = offset + bytes.len() as u64;
         let mut wakers = state.waiting.synced.take_up_to(last.ordinal);
         wakers.extend(state.waiting.sync_end.take_all());
         drop(state);
@@ -756,9 +746,8 @@ impl<F> State<F> {
         let number = self.next_number;
         self.next_number += 1;
         head.first_number.get_or_insert(number);
-        let memory = std::mem::take(&mut self.memory);
         self.queue.push_back(Queued {
-            batch: BatchBuilder::new(head.key, number, memory),
+            batch: BatchBuilder::new(head.key, number),
             generation: head.generation,
             file: head.file.clone(),
             offset: head.tail,

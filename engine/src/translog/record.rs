@@ -241,13 +241,10 @@ pub(super) struct BatchBuilder {
 }
 
 impl BatchBuilder {
-    /// An empty batch, in the memory of one that has been written.
-    pub(super) fn new(key: Key, number: u64, mut memory: Vec<u8>) -> BatchBuilder {
+    pub(super) fn new(key: Key, number: u64) -> BatchBuilder {
         assert!(number > 0);
-        memory.clear();
-        memory.resize(BATCH_HEADER, 0);
         BatchBuilder {
-            bytes: memory,
+            bytes: vec![0; BATCH_HEADER],
             hasher: key.hasher(),
             key,
             number,
@@ -360,7 +357,7 @@ mod tests {
         assert_eq!(header, want);
 
         let key = Key::new(&uuid, Generation(7));
-        let mut batch = BatchBuilder::new(key, 1, Vec::new());
+        let mut batch = BatchBuilder::new(key, 1);
         batch.push(SeqNo(2), &delete_a());
         let batch = batch.finish();
         let mut want = vec![0x9f, 0xbe, 0x2a, 0x64, 0x1f, 0x0e, 0xf1, 0xf0];
@@ -404,7 +401,7 @@ mod tests {
 
         #[test]
         fn record_size_is_what_push_adds(size in 0usize..70_000) {
-            let mut batch = BatchBuilder::new(Key(1), 1, Vec::new());
+            let mut batch = BatchBuilder::new(Key(1), 1);
             batch.push(SeqNo(0), &vec![7; size]);
             prop_assert_eq!(batch.length(), record_size(size));
         }
