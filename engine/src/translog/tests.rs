@@ -509,6 +509,27 @@ fn lives_that_write_nothing_leave_no_files_behind() {
 }
 
 #[test]
+fn a_life_that_only_commits_leaves_a_place_to_begin() {
+    let d = closed();
+    let position = block_on(async {
+        let (t, replayed) = reopen(&d, START).await.unwrap();
+        assert_eq!(replayed, [0, 1]);
+        t.roll().await.unwrap();
+        let position = t.min_generation_for(SeqNo(2));
+        t.committed(position);
+        t.trim(position.generation).await.unwrap();
+        t.close().await.unwrap();
+        position
+    });
+    for n in 2..5 {
+        let (t, replayed) = block_on(reopen(&d, position)).unwrap();
+        assert_eq!(replayed, (2..n).collect::<Vec<_>>());
+        block_on(add(&t, n, 10)).unwrap();
+        block_on(t.close()).unwrap();
+    }
+}
+
+#[test]
 fn what_was_written_after_the_end_by_another_life_is_looked_for() {
     let block = BLOCK as u64;
     let write = || {
