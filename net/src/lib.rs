@@ -4,3 +4,5 @@
 pub mod cluster;
 #[cfg(feature = "glommio")]
 pub mod http;
+pub mod transport;
+pub mod wire;
