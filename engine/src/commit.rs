@@ -109,6 +109,27 @@ impl CommitPoint {
         }
     }
 
+    /// The older commits that are there, whole, and of which every segment and live-docs file is there, ascending.
+    pub async fn load_older<D: Directory>(&self, directory: &D) -> Result<Vec<CommitPoint>> {
+        let files: BTreeMap<String, u64> = directory.list().await?.into_iter().collect();
+        let mut generations: Vec<Generation> = files.keys().filter_map(|name| parse_name(name)).collect();
+        generations.sort_unstable();
+        let mut commits = Vec::new();
+        for generation in generations.into_iter().filter(|g| *g < self.generation) {
+            let name = file_name(generation);
+            // One that was being removed when the power went may have come back alone: it is of no use, and no damage.
+            let Ok(commit) = CommitPoint::decode(&name, &directory.read(&name).await?) else { continue };
+            let sizes = commit.segments.iter().all(|s| files.get(&s.file) == Some(&s.size));
+            if sizes
+                && commit.shard_uuid == self.shard_uuid
+                && commit.referenced_files().iter().all(|f| files.contains_key(f))
+            {
+                commits.push(commit);
+            }
+        }
+        Ok(commits)
+    }
+
     /// Removes commit files older than this one, and half-written ones. Call after [`CommitPoint::write`]. A crash may
     /// bring them back; then the next call removes them.
     pub async fn remove_older<D: Directory>(&self, directory: &D) -> Result<()> {
@@ -223,7 +244,7 @@ fn file_name(generation: Generation) -> String {
     format!("commit-{generation}")
 }
 
-fn parse_name(name: &str) -> Option<Generation> {
+pub(crate) fn parse_name(name: &str) -> Option<Generation> {
     let generation = Generation(name.strip_prefix("commit-")?.parse().ok()?);
     (file_name(generation) == name).then_some(generation)
 }

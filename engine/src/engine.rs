@@ -12,18 +12,21 @@
 //! - files are removed only when neither the newest durable commit point nor the current segments name them.
 //! - after an error that [`Error::fails_shard`] nothing is acknowledged any more.
 
+use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
 
 use async_lock::Mutex;
+use serde::{Deserialize, Serialize};
 
 use crate::document::ParsedDocument;
 use crate::error::{Error, Result};
 use crate::ids::{DocId, Generation, PrimaryTerm, SegmentId, SeqNo, Version};
 use crate::mapping::Mapping;
 use crate::op::{Operation, OperationKind};
+use crate::replica::CopyState;
 use crate::search::{Searcher, SegmentView};
 use crate::seed::HashSeed;
 use crate::segment::live_docs::LiveDocs;
@@ -63,7 +66,10 @@ pub struct Engine<D: Directory> {
     /// Held by whoever writes segment images.
     pub(crate) write_lock: Mutex<()>,
     pub(crate) counters: Counters,
-    pub(crate) failure: RefCell<Option<String>>,
+    pub(crate) failure: RefCell<Option<Error>>,
+    /// From the beginning of a roll-back until its commit is durable.
+    pub(crate) rolling_back: Cell<bool>,
+    pub(crate) _claim: Option<Rc<()>>,
 }
 
 /// Everything that a synchronous step may change together.
@@ -80,10 +86,19 @@ pub(crate) struct State {
     pub next_segment: SegmentId,
     /// Everything up to here is visible to searches.
     pub visible: SeqNo,
+    /// Nothing above this is.
+    pub visible_max: SeqNo,
+    /// Counts operations, and how many of them searches see: sequence numbers do not tell when they come out of order.
+    pub changes: u64,
+    pub shown: u64,
+    /// What this copy knows of the others, and keeps for them.
+    pub copy: CopyState,
     /// What the newest durable commit point holds.
     pub committed: CommittedFiles,
     /// Sources of each running merge, by the segment it makes.
     pub merging: BTreeMap<SegmentId, Vec<SegmentId>>,
+    /// Merges whose sources a roll-back has taken away while they ran.
+    pub cancelled: BTreeSet<SegmentId>,
 }
 
 /// The newest durable commit.
@@ -91,6 +106,7 @@ pub(crate) struct State {
 pub(crate) struct CommittedFiles {
     pub generation: Generation,
     pub local_checkpoint: SeqNo,
+    pub max_seq_no: SeqNo,
     pub files: Vec<String>,
     pub segments: Vec<SegmentId>,
 }
@@ -138,7 +154,7 @@ pub(crate) fn add(cell: &Cell<u64>, n: u64) {
 }
 
 /// Bytes of all segments of a shard, by what they hold.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Storage {
     /// All of them.
     pub segment_bytes: u64,
@@ -149,9 +165,9 @@ pub struct Storage {
     /// Deleted ones.
     pub deleted: u64,
     /// What belongs to no field: sources, ids, versions.
-    pub documents_parts: BTreeMap<&'static str, u64>,
+    pub documents_parts: BTreeMap<Cow<'static, str>, u64>,
     /// What belongs to each field.
-    pub fields: BTreeMap<String, BTreeMap<&'static str, u64>>,
+    pub fields: BTreeMap<String, BTreeMap<Cow<'static, str>, u64>>,
 }
 
 /// An index operation, before it is planned.
@@ -229,6 +245,7 @@ impl<D: Directory> Engine<D> {
             },
         })?;
         state.put(mapping, parsed, operation, found, plan.version, seq_no, term);
+        state.appended(location, self.translog.synced(), seq_no, term);
         Ok(Applied { version: plan.version, seq_no, term, existed: plan.existed, location })
     }
 
@@ -245,6 +262,7 @@ impl<D: Directory> Engine<D> {
         let kind = OperationKind::Delete { id, version: plan.version };
         let location = self.translog.append(&Operation { seq_no, term, kind })?;
         state.remove(id, found, plan.version, seq_no, term, now_ms);
+        state.appended(location, self.translog.synced(), seq_no, term);
         Ok(Applied { version: plan.version, seq_no, term, existed: plan.existed, location })
     }
 
@@ -372,7 +390,7 @@ impl<D: Directory> Engine<D> {
     #[must_use]
     pub fn refresh_needed(&self) -> bool {
         let state = self.state.borrow();
-        state.visible < state.checkpoints.max_seq_no()
+        state.shown < state.changes
     }
 
     /// Bytes of memory held by the indexing buffers and the version map.
@@ -439,7 +457,7 @@ impl<D: Directory> Engine<D> {
                     None => &mut storage.documents_parts,
                     Some(field) => storage.fields.entry(field.to_owned()).or_default(),
                 };
-                *parts.entry(part).or_default() += bytes;
+                *parts.entry(Cow::Borrowed(part)).or_default() += bytes;
             }
         }
         storage
@@ -463,7 +481,18 @@ impl<D: Directory> Engine<D> {
     /// Why the shard has failed, if it has.
     #[must_use]
     pub fn failure(&self) -> Option<String> {
-        self.failure.borrow().clone().or_else(|| self.translog.failure().map(|e| e.to_string()))
+        self.first_failure().map(|e| e.to_string())
+    }
+
+    /// Whether it failed because what the disk gave back was not what had been written: the files are of no use to a copy that
+    /// can be made of another's.
+    #[must_use]
+    pub fn is_damaged(&self) -> bool {
+        matches!(self.first_failure(), Some(Error::Corrupt { .. }))
+    }
+
+    fn first_failure(&self) -> Option<Error> {
+        self.failure.borrow().clone().or_else(|| self.translog.failure())
     }
 
     /// Fails the shard after an error outside the engine's own calls (a merge), if it is one that must.
@@ -476,14 +505,17 @@ impl<D: Directory> Engine<D> {
         if let Err(e) = &result
             && e.fails_shard()
         {
-            self.failure.borrow_mut().get_or_insert_with(|| e.to_string());
+            self.failure.borrow_mut().get_or_insert_with(|| e.clone());
             // Nobody syncs for a failed shard: who waits for it must not wait for ever.
             self.translog.fail(e.clone());
         }
         result
     }
 
-    fn check_open(&self) -> Result<()> {
+    pub(crate) fn check_open(&self) -> Result<()> {
+        if self.rolling_back.get() {
+            return Err(Error::Rejected { reason: "the copy is being rolled back".to_owned() });
+        }
         match self.failure() {
             None => Ok(()),
             Some(reason) => Err(Error::Failed { reason }),
@@ -570,7 +602,7 @@ impl State {
         let doc =
             self.buffer.add(mapping, operation.id, operation.routing, seq_no, term, version, operation.source, parsed);
         self.versions.put(operation.id, Entry { version, seq_no, term, place: Place::Buffer(doc) });
-        self.checkpoints.mark(seq_no);
+        self.mark(seq_no);
     }
 
     /// Leaves a tombstone in place of what was found.
@@ -585,7 +617,13 @@ impl State {
     ) {
         self.delete_copy(found);
         self.versions.put(id, Entry { version, seq_no, term, place: Place::Deleted(now_ms) });
+        self.mark(seq_no);
+    }
+
+    /// An operation is in this copy, with all it does.
+    pub fn mark(&mut self, seq_no: SeqNo) {
         self.checkpoints.mark(seq_no);
+        self.changes += 1;
     }
 
     /// The older copy goes with the next refresh (or at once, if no refresh has begun to show it).

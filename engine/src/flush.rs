@@ -3,11 +3,13 @@
 //! Order on disk, with what a crash after each step leaves:
 //! 1. segment files and live-docs files written and synced: unreferenced files, removed by the next flush;
 //! 2. `commit-N` written, synced, directory synced: either the old or the new commit, both complete;
-//! 3. translog trimmed, older commits and unreferenced files removed: leftovers, removed by the next flush.
+//! 3. translog trimmed, commits that are not kept and unreferenced files removed: leftovers, removed by the next flush.
+//!
+//! Besides the newest commit those are kept that a roll-back may need (`replica.rs`) or somebody is reading (`copy.rs`).
 
 use std::collections::BTreeMap;
 
-use crate::commit::{CommitPoint, CommittedSegment, live_docs_file};
+use crate::commit::{CommitPoint, CommittedSegment, live_docs_file, parse_name};
 use crate::engine::{CommittedFiles, Engine, Home, SegmentEntry, add};
 use crate::error::{Error, Result};
 use crate::ids::{Generation, SegmentId, SeqNo};
@@ -49,8 +51,8 @@ impl<D: Directory> Engine<D> {
         self.written(id, mapped)
     }
 
-    async fn flush_locked<P: Pace>(&self, force: bool, now_ms: i64, pace: &P) -> Result<bool> {
-        let (segments, checkpoint) = {
+    pub(crate) async fn flush_locked<P: Pace>(&self, force: bool, now_ms: i64, pace: &P) -> Result<bool> {
+        let (segments, checkpoint, max_seq_no) = {
             let _refreshing = self.refresh_lock.lock().await;
             match self.translog.roll().await {
                 // Without space for another generation the commit only keeps more of this one.
@@ -59,15 +61,22 @@ impl<D: Directory> Engine<D> {
             }
             self.refresh_locked(now_ms, pace).await?;
             let state = self.state.borrow();
-            (state.segments.clone(), state.visible)
+            (state.segments.clone(), state.visible, state.visible_max)
         };
         let unchanged = {
             let state = self.state.borrow();
-            state.committed.local_checkpoint == checkpoint
+            (state.committed.local_checkpoint, state.committed.max_seq_no) == (checkpoint, max_seq_no)
                 && state.committed.segments.iter().copied().eq(segments.iter().map(|s| s.id))
         };
         if unchanged && !force {
+            // What the last commit could not free may be free by now: the others have it.
+            self.trim_locked().await?;
             return Ok(false);
+        }
+        if checkpoint < max_seq_no {
+            // Segments do not tell which numbers above the checkpoint are in them, nor which documents were deleted there:
+            // the translog does.
+            self.translog.sync().await?;
         }
         {
             let _one_at_a_time = self.write_lock.lock().await;
@@ -92,17 +101,17 @@ impl<D: Directory> Engine<D> {
             shard_uuid: config.shard_uuid,
             segments: committed,
             local_checkpoint: checkpoint,
-            max_seq_no: checkpoint,
+            max_seq_no,
             max_unsafe_auto_id_timestamp: -1,
             translog_uuid: config.shard_uuid,
             translog_position: position,
-            user_data: BTreeMap::new(),
+            user_data: self.state.borrow().copy.user_data(self.translog.min_generation()),
         };
         commit.write(&self.directory).await?;
         self.install(&commit);
         self.translog.committed(position);
-        self.translog.trim(position.generation).await?;
-        self.remove_garbage(&commit).await?;
+        self.trim_locked().await?;
+        self.remove_garbage().await?;
         add(&self.counters.flushes, 1);
         Ok(true)
     }
@@ -150,22 +159,32 @@ impl<D: Directory> Engine<D> {
         state.committed = CommittedFiles {
             generation: commit.generation,
             local_checkpoint: commit.local_checkpoint,
+            max_seq_no: commit.max_seq_no,
             files: commit.referenced_files().into_iter().collect(),
             segments: commit.segments.iter().map(|s| s.id).collect(),
         };
+        state.copy.persisted.mark_up_to(commit.local_checkpoint);
+        state.copy.commits.push(commit.clone());
     }
 
-    /// Removes older commits, and segment and live-docs files that nothing names any more.
-    pub(crate) async fn remove_garbage(&self, commit: &CommitPoint) -> Result<()> {
-        commit.remove_older(&self.directory).await?;
+    /// Removes commits that are not kept, and segment and live-docs files that nothing names any more.
+    pub(crate) async fn remove_garbage(&self) -> Result<()> {
+        self.state.borrow_mut().copy.retire_commits();
         let files = self.directory.list().await?;
         let mut removed = false;
         for (name, _) in files {
+            let unfinished = name.strip_suffix(".tmp").is_some_and(|n| parse_name(n).is_some());
+            if unfinished || parse_name(&name).is_some_and(|g| !self.state.borrow().copy.keeps(g)) {
+                self.directory.remove(&name).await?;
+                removed = true;
+                continue;
+            }
             let Some(id) = segment_of_any_file(&name) else { continue };
             let in_use = {
                 let state = self.state.borrow();
-                state.committed.files.contains(&name)
+                state.copy.names(&name)
                     || state.merging.contains_key(&id)
+                    || state.cancelled.contains(&id)
                     || (name == segment_file_name(id) && state.segments.iter().any(|s| s.id == id))
             };
             if !in_use {

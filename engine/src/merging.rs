@@ -107,6 +107,7 @@ impl<D: Directory> Engine<D> {
     /// A merge failed or was given up; its segments are free again.
     pub fn abort_merge(&self, target: SegmentId) {
         let state = &mut *self.state.borrow_mut();
+        state.cancelled.remove(&target);
         for id in state.merging.remove(&target).unwrap_or_default() {
             if let Some(entry) = state.segments.iter_mut().find(|s| s.id == id) {
                 entry.merging = false;
@@ -143,6 +144,7 @@ impl<D: Directory> Engine<D> {
         let opened = bytes.map(|b| SegmentReader::open(target, b)).transpose();
         let reader = self.noting(opened)?.map(Arc::new);
         let state = &mut *self.state.borrow_mut();
+        state.cancelled.remove(&target);
         let Some(source_ids) = state.merging.remove(&target) else { return Ok(()) };
         assert!(source_ids.len() == maps.len() && maps.len() == began_with.len(), "one map per merged segment");
 

@@ -1,12 +1,13 @@
 //! Opening a shard: the newest commit point, then the translog from where that commit ends.
 
-use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use async_lock::Mutex;
 
 use crate::commit::CommitPoint;
+use crate::copy;
 use crate::document::ParsedDocument;
 use crate::engine::{CommittedFiles, Counters, Engine, EngineConfig, Home, IndexOperation, SegmentEntry, State, add};
 use crate::error::{Error, Result};
@@ -14,6 +15,7 @@ use crate::flush::segment_of_any_file;
 use crate::ids::{Generation, SegmentId, SeqNo};
 use crate::mapping::Mapping;
 use crate::op::{Operation, OperationKind};
+use crate::replica::{self, CopyState};
 use crate::search::Searcher;
 use crate::segment::live_docs::LiveDocs;
 use crate::segment::reader::SegmentReader;
@@ -31,9 +33,12 @@ impl<D: Directory> Engine<D> {
     /// # Errors
     /// `Corrupt`, naming file and offset; `Io`; `DiskFull`.
     pub async fn open(directory: D, config: EngineConfig) -> Result<Engine<D>> {
+        let claim = directory.claim();
         let size_max = config.translog_generation_bytes;
         let first_size = Options::default().first_size.min(size_max);
         let options = Options { first_size, size_max, ..Options::default() };
+        copy::finish_install(&directory).await?;
+        copy::remove_unfinished(&directory).await?;
         let (commit, translog) = match CommitPoint::load_newest(&directory).await? {
             Some(commit) => {
                 if commit.shard_uuid != config.shard_uuid {
@@ -66,41 +71,22 @@ impl<D: Directory> Engine<D> {
                 (commit, translog)
             }
         };
-        let mut segments = Vec::with_capacity(commit.segments.len());
-        for committed in &commit.segments {
-            let bytes = directory.map(&committed.file).await?;
-            if bytes.len() as u64 != committed.size {
-                let reason = format!("{} bytes expected, {} found", committed.size, bytes.len());
-                return Err(Error::corrupt(committed.file.clone(), 0, reason));
-            }
-            let reader = SegmentReader::open(committed.id, bytes)?;
-            if reader.meta().crc != committed.crc || reader.doc_count() != committed.doc_count {
-                return Err(Error::corrupt(committed.file.clone(), 0, "is not the segment that was committed"));
-            }
-            let (live, live_generation) = match (committed.live_docs, committed.live_docs_file()) {
-                (Some(generation), Some(file)) => {
-                    let bytes = directory.read(&file).await?;
-                    let live = LiveDocs::decode(&file, &bytes, committed.id, generation, committed.doc_count)?;
-                    (Some(Arc::new(live)), generation)
-                }
-                _ => (None, Generation(0)),
-            };
-            let home = Home::Durable;
-            segments.push(SegmentEntry {
-                id: committed.id,
-                reader: Arc::new(reader),
-                live,
-                live_generation,
-                home,
-                merging: false,
-                young: false,
-            });
-        }
+        let rolled_back = replica::rolled_back(&commit)?;
+        rolled_back.iter().for_each(|(generation, voided)| translog.void_before(*generation, *voided));
+        let mut older = commit.load_older(&directory).await?;
+        older.retain(|c| translog.holds(c.translog_position));
+        let segments = open_segments(&directory, &commit).await?;
         // Files of segments that no commit names may be there still: never use their ids again.
         let on_disk = directory.list().await?;
         let newest = on_disk.iter().filter_map(|(name, _)| segment_of_any_file(name)).max();
         let next_segment = SegmentId(newest.map_or(1, |id| id.0 + 1));
         let hash_seed = config.hash_seed;
+        let mut checkpoints = LocalCheckpointTracker::new(commit.local_checkpoint);
+        checkpoints.advance_max(commit.max_seq_no);
+        let mut copy_state = CopyState::new(commit.local_checkpoint);
+        copy_state.global_checkpoint = replica::global_checkpoint(&commit)?;
+        copy_state.rolled_back = rolled_back;
+        copy_state.commits = older;
         let engine = Engine {
             directory,
             config: RefCell::new(config),
@@ -109,13 +95,18 @@ impl<D: Directory> Engine<D> {
                 buffer: IndexingBuffer::new(hash_seed),
                 frozen: None,
                 versions: LiveVersionMap::new(hash_seed),
-                checkpoints: LocalCheckpointTracker::new(commit.local_checkpoint),
+                checkpoints,
                 segments,
                 pending_deletes: Vec::new(),
                 next_segment,
                 visible: commit.local_checkpoint,
+                visible_max: commit.max_seq_no,
+                changes: 0,
+                shown: 0,
+                copy: copy_state,
                 committed: CommittedFiles::default(),
                 merging: BTreeMap::new(),
+                cancelled: BTreeSet::new(),
             }),
             searcher: RefCell::new(Searcher::default()),
             refresh_lock: Mutex::new(()),
@@ -123,9 +114,11 @@ impl<D: Directory> Engine<D> {
             write_lock: Mutex::new(()),
             counters: Counters::default(),
             failure: RefCell::new(None),
+            rolling_back: Cell::new(false),
+            _claim: claim,
         };
         engine.install(&commit);
-        engine.remove_garbage(&commit).await?;
+        engine.remove_garbage().await?;
         engine.publish(&engine.state.borrow());
         Ok(engine)
     }
@@ -162,7 +155,43 @@ impl<D: Directory> Engine<D> {
                 let found = state.find(id);
                 state.remove(id, found, version, seq_no, term, now_ms);
             }
-            _ => state.checkpoints.mark(seq_no),
+            _ => state.mark(seq_no),
         }
+        state.recovered(seq_no, term);
     }
+}
+
+/// The segments of a commit, with its deletes.
+pub(crate) async fn open_segments<D: Directory>(directory: &D, commit: &CommitPoint) -> Result<Vec<SegmentEntry>> {
+    let mut segments = Vec::with_capacity(commit.segments.len());
+    for committed in &commit.segments {
+        let bytes = directory.map(&committed.file).await?;
+        if bytes.len() as u64 != committed.size {
+            let reason = format!("{} bytes expected, {} found", committed.size, bytes.len());
+            return Err(Error::corrupt(committed.file.clone(), 0, reason));
+        }
+        let reader = SegmentReader::open(committed.id, bytes)?;
+        if reader.meta().crc != committed.crc || reader.doc_count() != committed.doc_count {
+            return Err(Error::corrupt(committed.file.clone(), 0, "is not the segment that was committed"));
+        }
+        let (live, live_generation) = match (committed.live_docs, committed.live_docs_file()) {
+            (Some(generation), Some(file)) => {
+                let bytes = directory.read(&file).await?;
+                let live = LiveDocs::decode(&file, &bytes, committed.id, generation, committed.doc_count)?;
+                (Some(Arc::new(live)), generation)
+            }
+            _ => (None, Generation(0)),
+        };
+        let home = Home::Durable;
+        segments.push(SegmentEntry {
+            id: committed.id,
+            reader: Arc::new(reader),
+            live,
+            live_generation,
+            home,
+            merging: false,
+            young: false,
+        });
+    }
+    Ok(segments)
 }

@@ -91,10 +91,10 @@ impl<D: Directory> Engine<D> {
     async fn show<P: Pace>(&self, young: bool, now_ms: i64, pace: &P) -> Result<bool> {
         let (segment, frozen, deletes, upto) = {
             let state = &mut *self.state.borrow_mut();
-            let upto = state.checkpoints.max_seq_no();
-            if state.visible >= upto {
+            if state.shown == state.changes {
                 return Ok(false);
             }
+            let upto = (state.changes, state.checkpoints.checkpoint(), state.checkpoints.max_seq_no());
             let segment = state.new_segment_id();
             let seed = self.config.borrow().hash_seed;
             let frozen = Rc::new(std::mem::replace(&mut state.buffer, IndexingBuffer::new(seed)).freeze());
@@ -112,8 +112,8 @@ impl<D: Directory> Engine<D> {
             debug_assert!(state.pending_deletes.iter().all(|(s, _)| *s != segment));
         }
         apply_deletes(state, deletes);
-        state.versions.end_refresh(now_ms);
-        state.visible = upto;
+        state.versions.end_refresh(now_ms, state.checkpoints.checkpoint());
+        (state.shown, state.visible, state.visible_max) = upto;
         self.publish(state);
         add(&self.counters.refreshes, 1);
         Ok(true)

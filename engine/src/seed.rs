@@ -84,6 +84,15 @@ impl HashSeed {
     }
 }
 
+impl HashSeed {
+    /// 64 well-mixed bits of up to eight bytes, as a number with zeros behind them. Not what [`hash`](Self::hash) gives for them.
+    #[inline]
+    #[must_use]
+    pub fn hash_short(&self, bytes: u64, len: usize) -> u64 {
+        fold(fold(fold(len as u64 ^ self.a, self.b) ^ bytes, self.b), self.c)
+    }
+}
+
 impl BuildHasher for HashSeed {
     type Hasher = SeededHasher;
 
@@ -183,9 +192,13 @@ mod tests {
         for seed in 0..64 {
             let seed = HashSeed::new(seed);
             assert!(largest((0..4096u64).map(|n| seed.hash(format!("doc-{n}").as_bytes()))) < 128);
+            let short =
+                |n: u64| seed.hash_short(u64::from_le_bytes(*format!("{n:08}").as_bytes().first_chunk().unwrap()), 8);
+            assert!(largest((0..4096).map(short)) < 128);
             // What a plain multiplication sends to one place: multiples of powers of two.
             for shift in [0, 8, 20, 32, 44, 52] {
                 assert!(largest((0..4096u64).map(|n| seed.hash_one((0u32, n << shift)))) < 128, "{shift}");
+                assert!(largest((0..4096u64).map(|n| seed.hash_short(n << shift, 8))) < 128, "{shift}");
             }
             assert!(largest((0..4096u32).map(|n| seed.hash_one(f64::from(n).to_bits()))) < 128);
         }

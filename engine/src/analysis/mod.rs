@@ -11,6 +11,7 @@
 //!
 //! Terms are part of the index format: the same text must give the same terms in every version.
 
+mod ascii;
 mod bound;
 mod case;
 mod char_filter;
@@ -79,6 +80,39 @@ pub struct Token<'a> {
     pub kind: &'static str,
 }
 
+/// Bytes of a term's head.
+pub(crate) const HEAD: usize = 8;
+
+/// A term as the index takes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Term<'a> {
+    pub bytes: &'a [u8],
+    /// The first bytes as a little-endian number, zeros behind the end.
+    pub head: u64,
+}
+
+impl<'a> Term<'a> {
+    #[inline]
+    pub fn new(bytes: &'a [u8]) -> Term<'a> {
+        Term { bytes, head: head_of(bytes) }
+    }
+}
+
+#[inline]
+fn head_of(term: &[u8]) -> u64 {
+    if let Some(first) = term.first_chunk::<HEAD>() {
+        return u64::from_le_bytes(*first);
+    }
+    let n = term.len();
+    if let (Some(low), Some(high)) = (term.first_chunk::<4>(), term.last_chunk::<4>()) {
+        u64::from(u32::from_le_bytes(*low)) | u64::from(u32::from_le_bytes(*high)) << ((n - 4) * 8)
+    } else if n > 0 {
+        u64::from(term[0]) | u64::from(term[n / 2]) << (n / 2 * 8) | u64::from(term[n - 1]) << ((n - 1) * 8)
+    } else {
+        0
+    }
+}
+
 /// Reusable memory of an analysis run.
 #[derive(Debug, Default)]
 pub struct Scratch {
@@ -102,10 +136,26 @@ impl Analyzer {
         Analyzer { safe_bytes: analyzer.safe_bytes(), ..analyzer }
     }
 
-    /// Calls `visit` for each token with (term, position) only: the indexing path, no per-token allocation,
-    /// ASCII fast paths. Returns the position after the last token (where the next value starts before its gap).
+    /// Calls `visit` for each token with (term, position) only, without an allocation per token. Returns the position after
+    /// the last token (where the next value starts before its gap).
     pub fn terms(&self, text: &str, scratch: &mut Scratch, visit: &mut dyn FnMut(&str, u32)) -> u32 {
         self.run(text, false, scratch, &mut |t| visit(t.term, t.position))
+    }
+
+    /// The same for the index, with a way of its own for plain words.
+    #[inline]
+    pub(crate) fn index_terms(&self, text: &str, scratch: &mut Scratch, visit: &mut impl FnMut(Term<'_>, u32)) -> u32 {
+        if let (Tokenizer::Standard { max_token_length }, [WordFilter::Lowercase], [], []) =
+            (&self.tokenizer, &*self.words, &*self.lists, &*self.char_filters)
+        {
+            let mut position = 0;
+            ascii::lowercase_words(text, *max_token_length, &mut scratch.word, &mut |term| {
+                visit(term, position);
+                position += 1;
+            });
+            return position;
+        }
+        self.run(text, false, scratch, &mut |t| visit(Term::new(t.term.as_bytes()), t.position))
     }
 
     /// The same with everything known about each token: `_analyze`, highlighting, query building.

@@ -30,15 +30,18 @@ pub(super) fn tokenize(text: &str, max_token_length: usize, emit: &mut impl FnMu
             at += 1;
             continue;
         }
-        let (end, kind) = match ascii_word(bytes, at, max_token_length) {
-            Some(found) => found,
-            None => token_at(text, at, max_token_length),
-        };
+        let (end, kind) = token(text, at, max_token_length);
         if !kind.is_empty() {
             emit(Raw::new(&text[at..end], at, end, kind));
         }
         at = end;
     }
+}
+
+/// The token that starts at `at`, or the end of what to skip with an empty kind.
+#[inline]
+pub(super) fn token(text: &str, at: usize, max: usize) -> (usize, &'static str) {
+    ascii_word(text.as_bytes(), at, max).unwrap_or_else(|| token_at(text, at, max))
 }
 
 /// The token at `at` if ASCII characters alone decide where it ends: (end, kind), kind empty where no token starts.
@@ -294,7 +297,7 @@ impl Scan<'_> {
     }
 }
 
-/// The token that starts at `at`, or the end of what to skip with an empty kind.
+/// The same, whatever it has.
 fn token_at(text: &str, at: usize, max: usize) -> (usize, &'static str) {
     let scan = Scan { text, at, units_left: max };
     let Some((first, p)) = scan.peek() else {

@@ -10,6 +10,12 @@ fn global() -> AnalyzerRegistry {
 fn terms(analyzer: &Analyzer, text: &str) -> (Vec<(String, u32)>, u32) {
     let mut out = Vec::new();
     let end = analyzer.terms(text, &mut Scratch::default(), &mut |t, p| out.push((t.to_owned(), p)));
+    let mut indexed = Vec::new();
+    let indexed_end = analyzer.index_terms(text, &mut Scratch::default(), &mut |t, p| {
+        assert_eq!(t.head, Term::new(t.bytes).head);
+        indexed.push((String::from_utf8(t.bytes.to_vec()).unwrap(), p));
+    });
+    assert_eq!((&indexed, indexed_end), (&out, end), "what is indexed of {text:?}");
     (out, end)
 }
 

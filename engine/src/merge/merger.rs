@@ -220,9 +220,9 @@ pub async fn merge<S: Sink, P: Pace>(
         dictionaries: sources.iter().filter_map(|s| s.reader.source_dictionary().cloned()).collect(),
     };
     let mut writer = SegmentWriter::new(sink, target, origins.doc_count(), codec, inherited, pace).await?;
-    // Blocks that are copied are looked at by nobody else, and the copy has checksums of its own.
+    // What is damaged must not get a checksum that is right.
     for source in sources {
-        for block in source.reader.source_checks() {
+        for block in 0..source.reader.blocks() {
             source.reader.verify_block(block)?;
             writer.give_way().await?;
         }
@@ -281,6 +281,14 @@ impl FieldMerge<'_> {
         }
         if spec.points {
             self.points(writer).await?;
+        }
+        if self.field.readers.iter().flatten().any(|r| r.has_unknown_occurrences()) {
+            writer
+                .lengths(|doc| {
+                    let (source, old) = self.origins.locate(doc);
+                    self.field.readers[source].map_or(0, |r| r.unknown_occurrences(old))
+                })
+                .await?;
         }
         stats.doc_count = self.with_value.iter().map(|w| w.count_ones()).sum();
         for (reader, map) in self.field.readers.iter().zip(self.maps) {
@@ -566,6 +574,7 @@ impl FieldMerge<'_> {
 mod tests {
     use super::*;
     use crate::pace::Unpaced;
+    use crate::segment::file::CHECKED_LEN;
     use crate::segment::model::{ModelDoc, Random, build, build_beside, check, open, random_docs};
     use futures_lite::future::block_on;
     use proptest::prelude::*;
@@ -680,15 +689,17 @@ mod tests {
     }
 
     #[test]
-    fn damaged_sources_are_not_merged_under_new_checksums() {
+    fn what_is_damaged_is_not_merged_under_new_checksums() {
         let docs = wordy(&mut Random(3), 300, 0);
         let (image, _) = build(&docs, 1, Codec::Default);
-        let at = open(image.clone(), 1).source_checks().start * (64 << 10) + (70 << 10);
-        let mut bad = image;
-        bad[at] ^= 1;
-        let source = MergeSource { reader: open(bad, 1), live: None };
-        let merged = block_on(merge(&[source], SegmentId(2), Codec::Default, &mut Vec::new(), &Unpaced));
-        assert!(matches!(merged, Err(Error::Corrupt { .. })));
+        let checked = (open(image.clone(), 1).blocks() - 1) * CHECKED_LEN;
+        for at in (100..checked).step_by(checked / 20) {
+            let mut bad = image.clone();
+            bad[at] ^= 1;
+            let source = MergeSource { reader: open(bad, 1), live: None };
+            let merged = block_on(merge(&[source], SegmentId(2), Codec::Default, &mut Vec::new(), &Unpaced));
+            assert!(matches!(merged, Err(Error::Corrupt { .. })), "{at}");
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ pub use crate::segment::bounds::{B, K1};
 /// The field length that a norm byte stands for (the reverse of Lucene's `SmallFloat.intToByte4`).
 pub use crate::segment::norms::norm_decode as decode_length;
 
-/// A field's statistics over all segments of a searcher, deleted documents included.
+/// A field's statistics over all live documents of a searcher.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FieldStats {
     /// Documents with the field.

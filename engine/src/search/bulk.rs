@@ -484,6 +484,13 @@ impl AnyPlan<'_> {
                     doc = cursor.seek(last.saturating_add(1));
                     continue;
                 }
+                if let Cursor::Optional(optional) = cursor {
+                    let strong = optional.skip_weak(floor);
+                    if strong > doc {
+                        doc = strong;
+                        continue;
+                    }
+                }
             }
             let wanted = sink.skip(doc);
             if wanted > doc {
@@ -494,8 +501,8 @@ impl AnyPlan<'_> {
                 return false;
             }
             if cursor.matches() {
-                let score = if scores { cursor.score() } else { 0.0 };
-                if score > floor {
+                let score = if scores { cursor.score_above(floor) } else { (0.0 > floor).then_some(0.0) };
+                if let Some(score) = score {
                     sink.hit(doc, score);
                 }
             }

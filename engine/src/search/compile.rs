@@ -17,6 +17,7 @@ use crate::search::bm25::{Bm25, FieldStats, NormTable};
 use crate::search::expand::{Expansions, Expression, Near, Word};
 use crate::search::filter_cache::QueryFilters;
 use crate::search::filter_key::FilterKey;
+use crate::search::live_counts::{Asked, Deleted};
 use crate::search::min_should_match::minimum_should_match;
 use crate::search::regexp::Regexp;
 use crate::search::statistics::Statistics;
@@ -49,6 +50,8 @@ pub(crate) struct Compiler<'a> {
     /// Takes down what is looked up.
     noted: Option<&'a RefCell<Statistics>>,
     stats: RefCell<FxHashMap<String, (FieldStats, Arc<NormTable>)>>,
+    /// Whether any document is deleted; with the number that the searcher has where counts are kept.
+    deletes: Option<u64>,
     slots: Cell<usize>,
     /// By slot; only with a cache.
     filters: RefCell<Vec<Option<FilterKey>>>,
@@ -108,6 +111,7 @@ impl<'a> Compiler<'a> {
             global,
             noted,
             stats: RefCell::default(),
+            deletes: None,
             slots: Cell::new(0),
             filters: RefCell::default(),
             keeping: Cell::new(false),
@@ -125,14 +129,19 @@ impl<'a> Compiler<'a> {
     /// The whole query; what takes long gives way. When stopped, parts of it may find nothing.
     pub(crate) async fn compile_query<P: Pace>(mut self, query: &Query, scores: bool, pace: &P) -> Result<Compiled> {
         self.expansions = Some(Expansions::default());
+        let counts = self.index.live_counts.as_deref();
+        if scores && self.searcher.segments.iter().any(|s| s.deletes().is_some()) {
+            self.deletes = Some(counts.map_or(0, |counts| counts.number(self.searcher)));
+        }
         loop {
             let compiled = self.compile_once(query, scores)?;
             let expansions = self.expansions.as_ref().expect("just set");
             if !expansions.lacks() || pace.stopped() {
                 return Ok(compiled);
             }
-            expansions.make(self.searcher, pace).await;
+            expansions.make(self.searcher, counts, pace).await;
             self.slots.set(0);
+            self.stats.take();
         }
     }
 
@@ -175,7 +184,7 @@ impl Compiled {
 }
 
 impl Compiler<'_> {
-    /// Statistics of a field over all segments, or all shards, and its norm table.
+    /// Statistics of a field over all live documents, of all shards if known, and its norm table.
     pub(crate) fn stats(&self, field: &str) -> (FieldStats, Arc<NormTable>) {
         if let Some(known) = self.stats.borrow().get(field) {
             return known.clone();
@@ -187,6 +196,11 @@ impl Compiler<'_> {
                     stats.doc_count += u64::from(field.doc_count());
                     stats.sum_total_term_freq += field.sum_total_term_freq();
                 }
+            }
+            if self.deletes.is_some() {
+                let deleted = self.deleted(field, None, &[]);
+                stats.doc_count = stats.doc_count.saturating_sub(deleted.docs);
+                stats.sum_total_term_freq = stats.sum_total_term_freq.saturating_sub(deleted.occurrences);
             }
             stats
         });
@@ -202,10 +216,29 @@ impl Compiler<'_> {
         Bm25::new(boost, stats, &capped, norms)
     }
 
-    /// Documents with the term as scores have it: of all shards, if known.
+    /// Live documents with the term as scores have it: of all shards, if known.
     pub(crate) fn scored_doc_freq(&self, term: &TermWeight) -> u64 {
-        let own = term.doc_freq();
-        self.global.and_then(|g| g.doc_freq(&term.field, &term.term)).map_or(own, |all| all.max(own))
+        let all = self.global.and_then(|g| g.doc_freq(&term.field, &term.term));
+        all.unwrap_or_else(|| self.live_doc_freq(term))
+    }
+
+    /// Live documents with the term.
+    fn live_doc_freq(&self, term: &TermWeight) -> u64 {
+        let all = term.doc_freq();
+        if self.deletes.is_none() || all == 0 {
+            return all;
+        }
+        all.saturating_sub(self.deleted(&term.field, Some(&term.term), &term.infos).docs)
+    }
+
+    /// What deleted documents hold of a term or of a field. Where it is lacking: nothing, for now.
+    fn deleted(&self, field: &str, term: Option<&[u8]>, infos: &[Option<TermInfo>]) -> Deleted {
+        let kept = self.index.live_counts.as_ref().zip(self.deletes);
+        kept.and_then(|(counts, searcher)| counts.get(field, term, searcher)).unwrap_or_else(|| {
+            let expansions = self.expansions.as_ref().expect("a query is being compiled");
+            let asked = Asked { field: field.into(), term: term.map(<[u8]>::to_vec) };
+            expansions.deleted(asked, infos).unwrap_or_default()
+        })
     }
 
     /// Looks a term up in every segment; no scorer yet.
@@ -223,7 +256,7 @@ impl Compiler<'_> {
     pub(crate) fn found(&self, field: &Arc<str>, term: Vec<u8>, infos: Vec<Option<TermInfo>>) -> TermWeight {
         let weight = TermWeight { field: Arc::clone(field), term, infos, bm25: None };
         if let Some(noted) = self.noted {
-            noted.borrow_mut().note(field, self.stats(field).0, &weight.term, weight.doc_freq());
+            noted.borrow_mut().note(field, self.stats(field).0, &weight.term, self.live_doc_freq(&weight));
         }
         weight
     }
@@ -826,7 +859,7 @@ fn join_ranges(mut ranges: Vec<std::ops::RangeInclusive<u64>>) -> Vec<std::ops::
 }
 
 impl TermWeight {
-    /// Documents with the term in all segments.
+    /// Documents with the term in all segments, deleted ones included.
     pub(crate) fn doc_freq(&self) -> u64 {
         self.infos.iter().flatten().map(|i| u64::from(i.doc_freq)).sum()
     }

@@ -9,7 +9,7 @@ use crate::mapping::{FieldMapping, FieldType};
 use crate::query::{Fuzziness, MatchKind, MultiMatchKind, Operator, TextOptions, Value};
 use crate::search::bm25::Bm25;
 use crate::search::compile::{Compiler, is_string, value_text};
-use crate::search::expand::Word;
+use crate::search::expand::{Near, Word};
 use crate::search::min_should_match::minimum_should_match;
 use crate::search::weight::{BoolWeight, Leaf, Pattern, PhraseSlot, PhraseWeight, SynonymWeight, TermWeight, Weight};
 use crate::segment::TermsOption;
@@ -147,8 +147,10 @@ impl Compiler<'_> {
             _ => {
                 let terms: Vec<TermWeight> = terms.iter().map(|t| self.lookup(path, t.as_bytes())).collect();
                 let here = terms.iter().map(TermWeight::doc_freq).max().unwrap_or(0);
-                let doc_freq = terms.iter().map(|t| self.scored_doc_freq(t)).max().unwrap_or(0);
-                let bm25 = (scores && here > 0).then(|| self.bm25(path, boost, &[doc_freq]));
+                let bm25 = (scores && here > 0).then(|| {
+                    let doc_freq = terms.iter().map(|t| self.scored_doc_freq(t)).max().unwrap_or(0);
+                    self.bm25(path, boost, &[doc_freq])
+                });
                 let mut weight = SynonymWeight { field: Arc::clone(path), terms, bm25 };
                 if let Some(bm25) = &weight.bm25 {
                     weight.terms.iter_mut().for_each(|t| t.bm25 = Some(bm25.clone()));
@@ -261,12 +263,13 @@ impl Compiler<'_> {
             for segment in self.searcher.segments.iter() {
                 let Some(index) = segment.reader.field(path).and_then(|f| f.terms()) else { continue };
                 let mut left = max;
-                index.visit_from(prefix.as_bytes(), &mut |term, _| {
+                index.visit_from(prefix.as_bytes(), &mut |term, info| {
                     let fits = term.starts_with(prefix.as_bytes());
-                    if fits {
+                    // Terms of deleted documents alone are gone after a merge: they take no room from others before it.
+                    if fits && segment.has_live(path, &info) {
                         expanded.push(term.to_vec());
+                        left = left.saturating_sub(1);
                     }
-                    left = left.saturating_sub(1);
                     fits && left > 0
                 });
             }
@@ -328,7 +331,9 @@ impl Compiler<'_> {
         let terms_max = (fuzziness.max_expansions as usize).min(self.index.max_clause_count);
         let segments = self.searcher.segments.len();
         let mut terms: Vec<(f32, TermWeight)> = Vec::new();
-        for same in near.chunk_by(|a, b| a.term == b.term).take(terms_max) {
+        let live = |found: &Near| self.searcher.segments[found.ordinal].has_live(path, &found.info);
+        let by_term = near.chunk_by(|a, b| a.term == b.term).filter(|same| same.iter().any(live));
+        for same in by_term.take(terms_max) {
             let mut infos = vec![None; segments];
             same.iter().for_each(|found| infos[found.ordinal] = Some(found.info));
             terms.push((same[0].closeness, self.found(path, same[0].term.clone(), infos)));
@@ -336,8 +341,8 @@ impl Compiler<'_> {
         if terms.iter().all(|(_, t)| t.doc_freq() == 0) {
             return Ok(Weight::None);
         }
-        let doc_freq = terms.iter().map(|(_, t)| self.scored_doc_freq(t)).max().unwrap_or(0);
         if scores {
+            let doc_freq = terms.iter().map(|(_, t)| self.scored_doc_freq(t)).max().unwrap_or(0);
             for (closeness, term) in &mut terms {
                 term.bm25 = Some(self.bm25(path, boost * *closeness, &[doc_freq]));
             }
@@ -491,15 +496,16 @@ impl Compiler<'_> {
 
     fn blended(&self, mut terms: Vec<(TermWeight, f32)>, tie: f32, boost: f32, scores: bool) -> Weight {
         terms.retain(|t| t.0.doc_freq() > 0);
-        terms.sort_by_key(|t| std::cmp::Reverse(self.scored_doc_freq(&t.0)));
+        let frequency = |t: &TermWeight| if scores { self.scored_doc_freq(t) } else { t.doc_freq() };
+        terms.sort_by_cached_key(|t| std::cmp::Reverse(frequency(&t.0)));
         let Some(first) = terms.first() else { return Weight::None };
         // All count as frequent as the most frequent, with a little more for each step down so that order is kept.
-        let mut before = self.scored_doc_freq(&first.0);
+        let mut before = frequency(&first.0);
         let mut blended = before;
         let parts: Vec<Weight> = terms
             .into_iter()
             .map(|(mut term, field_boost)| {
-                let doc_freq = self.scored_doc_freq(&term);
+                let doc_freq = frequency(&term);
                 if before > doc_freq {
                     blended += 1;
                 }

@@ -7,6 +7,8 @@
 //!
 //! Kinds are an enum, not trait objects: the loops that matter (`bulk.rs`) take terms out of it and call nothing through it.
 
+use std::ops::RangeInclusive;
+
 use smallvec::SmallVec;
 
 use crate::ids::{DocId, NO_MORE_DOCS};
@@ -190,6 +192,16 @@ impl<'a> Cursor<'a> {
         }
     }
 
+    /// Score of the match if it is above `floor`, or none; it need not be worked out to its end where it is not.
+    #[inline]
+    pub(crate) fn score_above(&mut self, floor: f32) -> Option<f32> {
+        let score = match self {
+            Cursor::Optional(c) => c.score_above(floor)?,
+            other => other.score(),
+        };
+        (score > floor).then_some(score)
+    }
+
     /// About how many candidates there are in all.
     pub(crate) fn cost(&self) -> u64 {
         match self {
@@ -272,7 +284,9 @@ impl Cursor<'_> {
             Cursor::Not(c) => c.include.bound(from, to),
             Cursor::Optional(c) => {
                 let required = if c.scores { c.required.bound(from, to) } else { 0.0 };
-                required + c.optional.bound(from, to)
+                let optional = c.optional.bound(from, to);
+                c.bounded = Bounded { docs: from..=to, required, optional };
+                required + optional
             }
             Cursor::Boosting(c) => c.positive.bound(from, to) * f64::from(c.factor).max(1.0),
             _ => self.max_score(),
@@ -495,7 +509,7 @@ pub(crate) fn up_to(docs: &[DocId], end: DocId) -> usize {
 /// Documents whose number is in one of some ranges: every document is a candidate, so it belongs behind another cursor.
 pub(crate) struct ColumnCursor<'a> {
     pub column: &'a NumberColumn,
-    pub ranges: &'a [std::ops::RangeInclusive<u64>],
+    pub ranges: &'a [RangeInclusive<u64>],
     pub doc: DocId,
     pub end: DocId,
     pub values: Vec<u64>,
@@ -719,19 +733,84 @@ impl NotCursor<'_> {
 pub(crate) struct OptionalCursor<'a> {
     pub required: Cursor<'a>,
     /// Whether `required` scores.
-    pub scores: bool,
-    pub optional: Cursor<'a>,
+    scores: bool,
+    optional: Cursor<'a>,
+    /// Bounds on all documents.
+    all: Bounded,
+    /// The bounds that were last asked for.
+    bounded: Bounded,
 }
 
-impl OptionalCursor<'_> {
-    fn score(&mut self) -> f32 {
-        let doc = self.required.doc();
-        let mut score = if self.scores { self.required.score() } else { 0.0 };
-        if self.optional.seek(doc) == doc && self.optional.matches() {
-            score += self.optional.score();
-        }
-        score
+/// In these documents neither part of the score is more.
+struct Bounded {
+    docs: RangeInclusive<DocId>,
+    required: f64,
+    optional: f64,
+}
+
+impl<'a> OptionalCursor<'a> {
+    pub(crate) fn new(required: Cursor<'a>, scores: bool, optional: Cursor<'a>) -> OptionalCursor<'a> {
+        let required_max = if scores { required.max_score() } else { 0.0 };
+        let all = Bounded { docs: 0..=NO_MORE_DOCS, required: required_max, optional: optional.max_score() };
+        let bounded = Bounded { docs: 0..=0, ..all };
+        OptionalCursor { required, scores, optional, all, bounded }
     }
+
+    fn score(&mut self) -> f32 {
+        let required = if self.scores { self.required.score() } else { 0.0 };
+        self.add_optional(required)
+    }
+
+    fn add_optional(&mut self, required: f32) -> f32 {
+        let doc = self.required.doc();
+        if self.optional.seek(doc) == doc && self.optional.matches() {
+            required + self.optional.score()
+        } else {
+            required
+        }
+    }
+
+    #[inline]
+    fn bounds(&self, doc: DocId) -> &Bounded {
+        if self.bounded.docs.contains(&doc) { &self.bounded } else { &self.all }
+    }
+
+    /// The score, unless what is required and the most that can be added to it are not above `floor`.
+    #[inline]
+    fn score_above(&mut self, floor: f32) -> Option<f32> {
+        let required = if self.scores { self.required.score() } else { 0.0 };
+        if beyond(required, self.bounds(self.required.doc()).optional) <= floor {
+            return None;
+        }
+        Some(self.add_optional(required))
+    }
+
+    /// Moves on to a document that may score above `floor`: where what is required is not enough, to one that `optional`
+    /// has too. Or to a false candidate after many tries, so that no call takes long.
+    pub(crate) fn skip_weak(&mut self, floor: f32) -> DocId {
+        let mut doc = self.required.doc();
+        for _ in 0..ALIGN_TRIES {
+            let bounds = self.bounds(doc);
+            if doc == NO_MORE_DOCS || !cannot_beat(bounds.required, floor) {
+                break;
+            }
+            let behind = bounds.docs.end().saturating_add(1);
+            let optional = self.optional.seek(doc);
+            if optional == doc {
+                break;
+            }
+            // Documents behind have bounds of their own, unless nothing required is enough anywhere.
+            let target = if cannot_beat(self.all.required, floor) { optional } else { optional.min(behind) };
+            doc = self.required.seek(target);
+        }
+        doc
+    }
+}
+
+/// At least the sum that [`OptionalCursor::score`] makes of `required` and up to `most`, which is rounded twice.
+#[inline]
+fn beyond(required: f32, most: f64) -> f32 {
+    required + (most * (1.0 + 1e-12)) as f32
 }
 
 /// Documents of `positive`, scored lower where `negative` has them.

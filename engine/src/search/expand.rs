@@ -1,6 +1,7 @@
-//! What takes long about compiling a query: the terms near a word, which are looked for in whole dictionaries, and the tables
-//! of regular expressions. To compile does not wait, so that these are made beside it: a query is compiled, what it lacked is
-//! noted and then made, giving way to others, and the query is compiled once more.
+//! What takes long about compiling a query: the terms near a word, which are looked for in whole dictionaries, the tables of
+//! regular expressions, and what deleted documents hold of the terms to be scored. To compile does not wait, so that these are
+//! made beside it: a query is compiled, what it lacked is noted and then made, giving way to others, and the query is compiled
+//! once more.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -13,6 +14,7 @@ use crate::search::Searcher;
 use crate::search::automaton::Fuzzy;
 use crate::search::determinized::Determinized;
 use crate::search::leaf::{BLOCKS_PER_TURN, turn};
+use crate::search::live_counts::{Asked, Deleted, LiveCounts, count};
 use crate::search::regexp::Regexp;
 use crate::segment::reader::TermInfo;
 
@@ -54,7 +56,10 @@ pub(crate) struct Expansions {
     near: RefCell<FxHashMap<Word, Rc<[Near]>>>,
     /// None where it does not compile: whoever needs it finds out why.
     regexps: RefCell<FxHashMap<Expression, Option<Regexp>>>,
+    deleted: RefCell<FxHashMap<Asked, Deleted>>,
     words_lacking: RefCell<Vec<Word>>,
+    /// With where each term is in the segments.
+    deleted_lacking: RefCell<Vec<(Asked, Vec<Option<TermInfo>>)>>,
     regexps_lacking: RefCell<Vec<Expression>>,
     in_passing: Cell<u32>,
 }
@@ -83,13 +88,32 @@ impl Expansions {
         None
     }
 
+    /// What deleted documents hold of a term, which is in the segments where `infos` say, or of a field; none when it is
+    /// lacking.
+    pub fn deleted(&self, asked: Asked, infos: &[Option<TermInfo>]) -> Option<Deleted> {
+        let known = self.deleted.borrow().get(&asked).copied();
+        if known.is_none() {
+            self.deleted_lacking.borrow_mut().push((asked, infos.to_vec()));
+        }
+        known
+    }
+
     /// Whether anything was lacking.
     pub fn lacks(&self) -> bool {
-        !self.words_lacking.borrow().is_empty() || !self.regexps_lacking.borrow().is_empty()
+        !self.words_lacking.borrow().is_empty()
+            || !self.regexps_lacking.borrow().is_empty()
+            || !self.deleted_lacking.borrow().is_empty()
     }
 
     /// Makes what was lacking, until stopped.
-    pub async fn make<P: Pace>(&self, searcher: &Searcher, pace: &P) {
+    pub async fn make<P: Pace>(&self, searcher: &Searcher, counts: Option<&LiveCounts>, pace: &P) {
+        for (asked, infos) in self.deleted_lacking.take() {
+            if self.deleted.borrow().contains_key(&asked) {
+                continue;
+            }
+            let Some(deleted) = count(counts, searcher, &asked, &infos, pace).await else { return };
+            self.deleted.borrow_mut().insert(asked, deleted);
+        }
         let (words, expressions) = (self.words_lacking.take(), self.regexps_lacking.take());
         for word in words {
             if self.near.borrow().contains_key(&word) {

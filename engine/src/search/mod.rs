@@ -8,6 +8,8 @@ mod collect;
 mod compile;
 mod compile_text;
 mod conjunction;
+#[cfg(test)]
+mod copies;
 mod cursor;
 pub mod describe;
 pub(crate) mod determinized;
@@ -22,6 +24,7 @@ pub mod filter;
 pub mod filter_cache;
 mod filter_key;
 mod leaf;
+pub mod live_counts;
 mod lower;
 pub mod min_should_match;
 mod open;
@@ -44,6 +47,7 @@ pub use explain::{Explanation, explain};
 pub use fetch::fetch;
 pub use filter::{Filter, compile_filter};
 pub use filter_cache::{FilterCache, FilterCacheStats};
+pub use live_counts::LiveCounts;
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -116,6 +120,8 @@ pub struct IndexContext {
     pub hash_seed: HashSeed,
     /// Documents of filters that were used before; none = every search finds them anew.
     pub filter_cache: Option<Rc<FilterCache>>,
+    /// What deleted documents hold of terms that were scored before; none = every search counts anew.
+    pub live_counts: Option<Rc<LiveCounts>>,
 }
 
 impl Default for IndexContext {
@@ -131,6 +137,7 @@ impl Default for IndexContext {
             // For tests and benches: whoever faces clients has one of its own.
             hash_seed: HashSeed::new(0),
             filter_cache: None,
+            live_counts: None,
         }
     }
 }

@@ -207,7 +207,7 @@ impl<'a> Segment<'a> {
             cursor = Cursor::Not(Box::new(NotCursor { include: cursor, exclude }));
         }
         match optional {
-            Some(optional) => Cursor::Optional(Box::new(OptionalCursor { required: cursor, scores: scored, optional })),
+            Some(optional) => Cursor::Optional(Box::new(OptionalCursor::new(cursor, scored, optional))),
             None => cursor,
         }
     }

@@ -59,8 +59,10 @@ impl Statistics {
     pub(crate) fn note(&mut self, field: &str, stats: FieldStats, term: &[u8], doc_freq: u64) {
         let terms = self.fields.entry(field.to_owned()).or_default();
         terms.stats = stats;
-        if let Err(at) = terms.doc_freqs.binary_search_by(|(known, _)| known.as_slice().cmp(term)) {
-            terms.doc_freqs.insert(at, (term.to_vec(), doc_freq));
+        match terms.doc_freqs.binary_search_by(|(known, _)| known.as_slice().cmp(term)) {
+            // A query is compiled once more when something was still to be counted.
+            Ok(at) => terms.doc_freqs[at].1 = doc_freq,
+            Err(at) => terms.doc_freqs.insert(at, (term.to_vec(), doc_freq)),
         }
     }
 }

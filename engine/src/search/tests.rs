@@ -119,7 +119,7 @@ impl Dice {
     }
 
     /// Words 0.. with falling frequency.
-    fn word(&mut self, words: u64) -> String {
+    pub(crate) fn word(&mut self, words: u64) -> String {
         let w = (self.roll(words) * self.roll(words) / words).min(self.roll(words));
         format!("{}w{w}", (b'a' + (w % 3) as u8) as char)
     }
@@ -196,9 +196,14 @@ impl World {
         self.docs.iter().flatten()
     }
 
+    /// Those that statistics count.
+    fn live(&self) -> impl Iterator<Item = &Doc> {
+        self.all().filter(|d| d.live)
+    }
+
     /// BM25 of occurrences in a field, by the formula.
     fn bm25(&self, field: &str, doc_freqs: &[usize], freq: f32, length: usize, boost: f32) -> f32 {
-        let with: Vec<usize> = self.all().map(|d| d.text(field).len()).filter(|&l| l > 0).collect();
+        let with: Vec<usize> = self.live().map(|d| d.text(field).len()).filter(|&l| l > 0).collect();
         let stats = FieldStats { doc_count: with.len() as u64, sum_total_term_freq: with.iter().sum::<usize>() as u64 };
         let norm = 1.2f32 * ((1.0 - 0.75) + 0.75 * encode_length(length) as f32 / stats.average_length());
         let idf: f64 = doc_freqs.iter().map(|&df| f64::from(idf(df as u64, stats.doc_count))).sum();
@@ -208,7 +213,7 @@ impl World {
     fn term_score(&self, field: &str, term: &str, doc: &Doc, boost: f32) -> Option<f32> {
         let words = doc.text(field);
         let freq = words.iter().filter(|w| *w == term).count();
-        let df = self.all().filter(|d| d.text(field).iter().any(|w| w == term)).count();
+        let df = self.live().filter(|d| d.text(field).iter().any(|w| w == term)).count();
         (freq > 0).then(|| self.bm25(field, &[df], freq as f32, words.len(), boost))
     }
 
@@ -239,7 +244,7 @@ impl World {
                 if freq == 0 {
                     return None;
                 }
-                let df = |t: &str| self.all().filter(|d| d.text(field).iter().any(|w| w == t)).count();
+                let df = |t: &str| self.live().filter(|d| d.text(field).iter().any(|w| w == t)).count();
                 let dfs: Vec<usize> = phrase.iter().map(|t| df(t)).collect();
                 Some(self.bm25(field, &dfs, freq as f32, words.len(), boost))
             }
@@ -445,6 +450,30 @@ proptest! {
         let world = world(seed, &sizes, delete);
         for (query, top, track) in queries {
             check_by_score(&world, &query, top, track)?;
+        }
+    }
+
+    #[test]
+    fn required_frequent_and_optional_rare_words_rank_as_a_scan_does(
+        seed in any::<u64>(), sizes in proptest::collection::vec(1usize..900, 1..3), delete: bool,
+        queries in proptest::collection::vec((word(4), 1u8..9, proptest::collection::vec(word(32), 1..4), 1usize..12), 15),
+    ) {
+        let world = world(seed, &sizes, delete);
+        let words = |words: Vec<String>, boost: u8| {
+            let text = Value::String(words.join(" "));
+            let options = TextOptions::default();
+            let kind = QueryKind::Match { field: "t".to_owned(), text, kind: MatchKind::Terms, options };
+            Query { kind, boost: f32::from(boost) / 4.0, name: None }
+        };
+        for (required, boost, optional, top) in queries {
+            let query = QueryKind::Bool {
+                must: vec![words(vec![required], boost)],
+                filter: Vec::new(),
+                should: vec![words(optional, 4)],
+                must_not: Vec::new(),
+                minimum_should_match: None,
+            };
+            check_by_score(&world, &query.into(), top, TrackTotalHits::None)?;
         }
     }
 

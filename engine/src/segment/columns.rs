@@ -374,7 +374,7 @@ impl NumberColumn {
     }
 
     #[inline]
-    fn range_map<T: Copy>(&self, docs: Range<DocId>, out: &mut Vec<T>, map: impl Fn(u64) -> T) {
+    fn range_map<T: Copy>(&self, docs: Range<DocId>, out: &mut Vec<T>, map: impl Fn(u64) -> T + Copy) {
         assert!(self.is_single() && self.is_full() && docs.end <= self.doc_count);
         out.reserve(docs.len());
         let mut doc = docs.start;
@@ -388,9 +388,9 @@ impl NumberColumn {
             } else {
                 let (min, unit, at) = (entry.min, entry.unit, entry.place(u64::from(doc)));
                 if unit == 1 {
-                    read_bits(&self.streams, at, entry.bits, count, out, |v| map(min.wrapping_add(v)));
+                    read_bits(&self.streams, at, entry.bits, count, out, move |v| map(min.wrapping_add(v)));
                 } else {
-                    read_bits(&self.streams, at, entry.bits, count, out, |v| {
+                    read_bits(&self.streams, at, entry.bits, count, out, move |v| {
                         map(min.wrapping_add(unit.wrapping_mul(v)))
                     });
                 }
@@ -406,7 +406,7 @@ impl NumberColumn {
     }
 
     #[inline]
-    fn gather_map<T: Copy>(&self, mut docs: &[DocId], out: &mut Vec<T>, map: impl Fn(u64) -> T) {
+    fn gather_map<T: Copy>(&self, mut docs: &[DocId], out: &mut Vec<T>, map: impl Fn(u64) -> T + Copy) {
         assert!(self.is_single() && self.is_full() && docs.last().is_none_or(|&d| d < self.doc_count));
         out.reserve(docs.len());
         while let Some(&first) = docs.first() {
@@ -414,7 +414,7 @@ impl NumberColumn {
             let behind = (block + 1) * BLOCK;
             let count = match docs.last() {
                 Some(&last) if last < behind => docs.len(),
-                _ => docs.partition_point(|&d| d < behind),
+                _ => count_below(docs, behind),
             };
             let (within, rest) = docs.split_at(count);
             docs = rest;
@@ -423,11 +423,12 @@ impl NumberColumn {
                 out.resize(out.len() + count, map(entry.min));
             } else if entry.start == u64::from(block * BLOCK) {
                 let (bits, min, unit) = (entry.bits, entry.min, entry.unit);
-                let (positions, start) = (within.iter().map(|&d| (d - block * BLOCK) as usize), entry.offset * 8);
+                let positions = within.iter().map(move |&d| (d - block * BLOCK) as usize);
+                let start = entry.offset * 8;
                 if unit == 1 {
-                    gather_bits(&self.streams, start, bits, positions, out, |v| map(min.wrapping_add(v)));
+                    gather_bits(&self.streams, start, bits, positions, out, move |v| map(min.wrapping_add(v)));
                 } else {
-                    gather_bits(&self.streams, start, bits, positions, out, |v| {
+                    gather_bits(&self.streams, start, bits, positions, out, move |v| {
                         map(min.wrapping_add(unit.wrapping_mul(v)))
                     });
                 }
@@ -444,6 +445,20 @@ impl NumberColumn {
         let entry = self.entry(block as usize);
         (block * BLOCK..self.doc_count.min((block + 1) * BLOCK), entry.min, entry.max)
     }
+}
+
+/// How many of the ascending `docs` are below `limit`, which most often is not far.
+#[inline]
+fn count_below(docs: &[DocId], limit: DocId) -> usize {
+    let mut below = 0;
+    for some in docs.chunks(64) {
+        let found = some.iter().map(|&doc| u32::from(doc < limit)).sum::<u32>() as usize;
+        below += found;
+        if found < some.len() {
+            break;
+        }
+    }
+    below
 }
 
 /// Terms by ordinal, decoded.
@@ -554,14 +569,14 @@ impl OrdinalColumn {
     pub fn range(&self, docs: Range<DocId>, out: &mut Vec<u32>) {
         let last = self.count.saturating_sub(1);
         out.clear();
-        self.ordinals.range_map(docs, out, |o| (o as u32).min(last));
+        self.ordinals.range_map(docs, out, move |o| (o as u32).min(last));
     }
 
     /// Replaces `out` with the ordinals of `docs` (ascending, repeats possible); only for single and full columns.
     pub fn gather(&self, docs: &[DocId], out: &mut Vec<u32>) {
         let last = self.count.saturating_sub(1);
         out.clear();
-        self.ordinals.gather_map(docs, out, |o| (o as u32).min(last));
+        self.ordinals.gather_map(docs, out, move |o| (o as u32).min(last));
     }
 
     /// Replaces `out` with all ordinals of `doc`, ascending.
@@ -575,6 +590,14 @@ impl OrdinalColumn {
         let end = range.end.min(range.start.saturating_add(u64::from(self.count)));
         let last = u64::from(self.count) - 1;
         out.extend((range.start..end).map(|i| self.ordinals.value(&entry, i).min(last) as u32));
+    }
+
+    /// How many ordinals `doc` has.
+    #[inline]
+    #[must_use]
+    pub fn count(&self, doc: DocId) -> u64 {
+        let range = self.ordinals.value_range(doc);
+        range.end.saturating_sub(range.start)
     }
 
     /// Replaces `out` with the term of `ordinal`; empty if there is none.
@@ -596,6 +619,14 @@ impl OrdinalColumn {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    proptest::proptest! {
+        #[test]
+        fn documents_below_a_limit_are_counted(mut docs in proptest::collection::vec(0u32..3000, 0..300), limit in 0u32..3000) {
+            docs.sort_unstable();
+            proptest::prop_assert_eq!(count_below(&docs, limit), docs.partition_point(|&doc| doc < limit));
+        }
+    }
 
     #[test]
     fn a_document_may_have_any_number_of_equal_values() {

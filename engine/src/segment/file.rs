@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! 0        magic        8 bytes  "RDXSEG\r\n"
-//! 8        version      u32      4
+//! 8        version      u32      5
 //! 12       reserved     u32      0
 //! 16       segment id   u64
 //! 24       sections, each at a multiple of 8, zeros between
@@ -14,7 +14,7 @@
 //! L - 32   L            u64      length of the file
 //! L - 24   segment id   u64
 //! L - 16   crc32        u32      of the bytes B .. L - 16: checksums, contents and footer so far
-//! L - 12   version      u32      4
+//! L - 12   version      u32      5
 //! L - 8    magic        8 bytes  "RDXEND\r\n"
 //! ```
 //!
@@ -26,6 +26,13 @@
 //! Contents: doc_count, min_seq_no and max_seq_no (zigzag), codec, shared section count, shared sections, field count,
 //! then each field in the order of names: name (length, bytes), terms option, flags (1 norms, 2 points), column kind,
 //! doc_count, sum_total_term_freq, sum_doc_freq, section count, sections. A section is: kind, offset, length.
+//!
+//! Section 20 of a field says how many occurrences of its terms each document has, so that what a deleted document added to
+//! `sum_total_term_freq` can be taken off again, exactly. It is a packed sequence (`linear.rs`) of one number a document: the
+//! occurrences less those that are known without it, modulo 2^64. Known is what the norm byte decodes to; without norms, the
+//! number of the document's ordinals; without either, 0. Where all of them would be 0 there is no such section: in fields of
+//! up to 40 terms with norms, and in keyword fields with an ordinal column. Terms count as in the sum: every occurrence, those
+//! at one position, too, or one for each term of a field that stores documents only.
 
 use bytes::Bytes;
 
@@ -37,11 +44,11 @@ use crate::store::FileBytes;
 
 const MAGIC: &[u8; 8] = b"RDXSEG\r\n";
 const END_MAGIC: &[u8; 8] = b"RDXEND\r\n";
-const VERSION: u32 = 4;
+const VERSION: u32 = 5;
 pub(crate) const HEADER_LEN: usize = 24;
 const FOOTER_LEN: usize = 40;
 /// Bytes under one checksum.
-const CHECKED_LEN: usize = 64 << 10;
+pub(crate) const CHECKED_LEN: usize = 64 << 10;
 /// Documents a segment can have: the upper half of `DocId` is kept free.
 pub const DOC_COUNT_MAX: u32 = i32::MAX as u32 - 1;
 
@@ -63,6 +70,8 @@ pub(crate) enum SectionKind {
     Norms = 17,
     Column = 18,
     Points = 19,
+    /// Occurrences of a field's terms by document, where other sections do not tell.
+    Lengths = 20,
 }
 
 impl SectionKind {
@@ -81,16 +90,17 @@ impl SectionKind {
             SectionKind::Norms => "norms",
             SectionKind::Column => "columns",
             SectionKind::Points => "points",
+            SectionKind::Lengths => "lengths",
         }
     }
 
     fn from_byte(byte: u8) -> Option<SectionKind> {
         use SectionKind::{
-            Column, IdIndex, Ids, Inverted, Norms, Points, PrimaryTerms, Routings, SeqNos, SourceDictionary, Sources,
-            Versions,
+            Column, IdIndex, Ids, Inverted, Lengths, Norms, Points, PrimaryTerms, Routings, SeqNos, SourceDictionary,
+            Sources, Versions,
         };
         let rows = [Ids, IdIndex, SeqNos, PrimaryTerms, Versions, Routings, Sources, SourceDictionary];
-        rows.into_iter().chain([Inverted, Norms, Column, Points]).find(|&kind| kind as u8 == byte)
+        rows.into_iter().chain([Inverted, Norms, Column, Points, Lengths]).find(|&kind| kind as u8 == byte)
     }
 }
 
@@ -453,20 +463,25 @@ impl SegmentFile {
         Some(self.bytes.slice(section.offset as usize..(section.offset + section.len) as usize))
     }
 
-    /// Checks every block's checksum.
-    pub fn verify(&self) -> Result<()> {
-        (0..self.body_len.div_ceil(CHECKED_LEN as u64)).try_for_each(|i| self.verify_block(i as usize))
+    /// Blocks under a checksum.
+    pub fn blocks(&self) -> usize {
+        self.body_len.div_ceil(CHECKED_LEN as u64) as usize
     }
 
-    /// Blocks under a checksum that the section of this kind has a part in.
-    pub fn checked_blocks(&self, sections: &[Section], kind: SectionKind) -> std::ops::Range<usize> {
-        let section = sections.iter().find(|s| s.kind == kind && s.len > 0);
-        section.map_or(0..0, |s| s.offset as usize / CHECKED_LEN..((s.offset + s.len) as usize).div_ceil(CHECKED_LEN))
+    /// Checks every block's checksum.
+    pub fn verify(&self) -> Result<()> {
+        (0..self.blocks()).try_for_each(|i| self.verify_block(i))
     }
 
     /// Checks one block's checksum.
     pub fn verify_block(&self, i: usize) -> Result<()> {
-        let block = &self.bytes[i * CHECKED_LEN..((i + 1) * CHECKED_LEN).min(self.body_len as usize)];
+        self.check_block(i, &self.bytes[i * CHECKED_LEN..])
+    }
+
+    /// Whether `bytes` begin with what was written as block `i`.
+    pub fn check_block(&self, i: usize, bytes: &[u8]) -> Result<()> {
+        let len = CHECKED_LEN.min(self.body_len as usize - i * CHECKED_LEN);
+        let block = &bytes[..len.min(bytes.len())];
         let at = self.body_len as usize + 4 * i;
         let expected = u32::from_le_bytes(self.bytes[at..at + 4].try_into().expect("4 bytes"));
         let actual = crc32(block);

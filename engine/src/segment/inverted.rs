@@ -60,16 +60,29 @@ impl InvertedWriter {
         self.list.start(self.positions.position());
     }
 
-    /// Adds a document. Fields without frequencies give 1.
+    /// Adds a document, whose positions follow. Fields without frequencies give 1.
     #[inline]
     pub fn push(&mut self, doc: DocId, freq: u32, norm: u8) {
-        self.list.push(doc, freq, norm, self.positions.position());
+        self.start_doc();
+        self.end_doc(doc, freq, norm);
+    }
+
+    /// Starts a document that is known only after its positions, with `end_doc`.
+    #[inline]
+    pub fn start_doc(&mut self) {
+        self.list.start_doc(self.positions.position());
     }
 
     /// Adds a position of the document: the first as it is, then differences.
     #[inline]
     pub fn push_position(&mut self, difference: u32) {
         self.list.push_position(difference, &mut self.positions.pending);
+    }
+
+    /// Adds the document. Fields without frequencies give 1.
+    #[inline]
+    pub fn end_doc(&mut self, doc: DocId, freq: u32, norm: u8) {
+        self.list.end_doc(doc, freq, norm);
     }
 
     /// Inside a long term: writes what waits too long.

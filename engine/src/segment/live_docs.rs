@@ -105,6 +105,24 @@ impl LiveDocs {
         out
     }
 
+    /// What tells a file from others of its name: the crc32 at its end. (A crc32 of the whole file would not: over bytes and
+    /// their own crc32 it is the same for all.)
+    ///
+    /// # Errors
+    /// `Corrupt` when it is not that of the bytes before it.
+    pub fn checksum(file: &str, bytes: &[u8]) -> Result<u32> {
+        let r = Reader::new(file, bytes);
+        if bytes.len() < 40 {
+            return Err(r.corrupt(format!("{} bytes are too few", bytes.len())));
+        }
+        let (body, crc) = bytes.split_at(bytes.len() - 4);
+        let (expected, actual) = (u32::from_le_bytes(crc.try_into().expect("4 bytes")), crc32(body));
+        if actual != expected {
+            return Err(r.corrupt(format!("checksum {expected:08x} expected, {actual:08x} found")));
+        }
+        Ok(actual)
+    }
+
     /// Reads a file's bytes; `file` is for error texts, the rest is what they must be about.
     ///
     /// # Errors
@@ -117,16 +135,9 @@ impl LiveDocs {
         doc_count: u32,
     ) -> Result<LiveDocs> {
         let mut r = Reader::new(file, bytes);
-        if bytes.len() < 40 {
-            return Err(r.corrupt(format!("{} bytes are too few", bytes.len())));
-        }
-        let (body, crc) = bytes.split_at(bytes.len() - 4);
-        let (expected, actual) = (u32::from_le_bytes(crc.try_into().expect("4 bytes")), crc32(body));
+        LiveDocs::checksum(file, bytes)?;
         if r.take(8)? != MAGIC || r.u32()? != VERSION {
             return Err(r.corrupt("not a live-docs file of version 1"));
-        }
-        if actual != expected {
-            return Err(r.corrupt(format!("checksum {expected:08x} expected, {actual:08x} found")));
         }
         let (docs, of_segment, of_generation, deleted_count) = (r.u32()?, r.u64()?, r.u64()?, r.u32()?);
         if (docs, of_segment, of_generation) != (doc_count, segment.0, generation.0) {

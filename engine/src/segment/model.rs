@@ -258,6 +258,10 @@ fn check_terms(reader: &SegmentReader, docs: &[ModelDoc], number: usize, spec: &
     let freq_of = |p: &Vec<u32>| if spec.terms == TermsOption::Docs { 1 } else { p.len() as u32 };
     let total: u64 = terms.values().flat_map(|d| d.values()).map(|p| u64::from(freq_of(p))).sum();
     assert_eq!(field.sum_total_term_freq(), total);
+    for doc in 0..docs.len() as DocId {
+        let of_doc = terms.values().filter_map(|d| d.get(&doc)).map(|p| u64::from(freq_of(p))).sum::<u64>();
+        assert_eq!(field.occurrences(doc), of_doc, "document {doc} of {}", spec.name);
+    }
 
     let mut listed = Vec::new();
     index.visit_from(b"", &mut |term, info| {

@@ -186,10 +186,22 @@ impl PostingsWriter {
     /// Adds a document, above all before; its `freq` positions (as differences) follow by `push_position`.
     #[inline]
     pub fn push(&mut self, doc: DocId, freq: u32, norm: u8, stream_position: u64) {
-        debug_assert!(doc >= self.next_doc && freq > 0);
+        self.start_doc(stream_position);
+        self.end_doc(doc, freq, norm);
+    }
+
+    /// Makes room for a document that is known only after its positions.
+    #[inline]
+    pub fn start_doc(&mut self, stream_position: u64) {
         if self.filled == BLOCK_LEN {
             self.end_block(stream_position);
         }
+    }
+
+    /// Adds the document, above all before.
+    #[inline]
+    pub fn end_doc(&mut self, doc: DocId, freq: u32, norm: u8) {
+        debug_assert!(doc >= self.next_doc && freq > 0);
         self.docs[self.filled] = doc - self.next_doc;
         self.freqs[self.filled] = freq - 1;
         self.norms[self.filled] = norm;

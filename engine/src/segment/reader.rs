@@ -3,7 +3,6 @@
 //! `open` verifies the frame and that the lengths inside each section add up. What is read later is bounds-checked where it
 //! is read: damage can make an answer wrong (until a scrub finds it), never a panic or a read out of bounds.
 
-use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -15,6 +14,7 @@ use crate::segment::dictionary::Dictionary;
 use crate::segment::file::{FieldStats, Section, SectionKind, SegmentFile, SegmentMeta};
 use crate::segment::ids::Ids;
 use crate::segment::linear::Linear;
+use crate::segment::norms::norm_decode;
 use crate::segment::source_dictionary::SourceDictionary;
 use crate::segment::stored::Sources;
 use crate::segment::{Codec, ColumnKind, FieldSpec, TermsOption};
@@ -270,9 +270,14 @@ impl SegmentReader {
         &self.sources
     }
 
-    /// Blocks under a checksum that `_source` is in: to be verified before it is copied.
-    pub(crate) fn source_checks(&self) -> Range<usize> {
-        self.file.checked_blocks(&self.file.contents.sections, SectionKind::Sources)
+    /// Blocks under a checksum.
+    pub(crate) fn blocks(&self) -> usize {
+        self.file.blocks()
+    }
+
+    /// Whether `bytes` begin with what was written as a block.
+    pub(crate) fn check_block(&self, block: usize, bytes: &[u8]) -> Result<()> {
+        self.file.check_block(block, bytes)
     }
 
     /// Verifies one checksum.
@@ -355,6 +360,7 @@ pub struct FieldReader {
     stats: FieldStats,
     terms: Option<InvertedIndex>,
     norms: Option<Bytes>,
+    lengths: Option<Linear>,
     numbers: Option<NumberColumn>,
     ordinals: Option<OrdinalColumn>,
     points: Option<Points>,
@@ -370,6 +376,13 @@ impl FieldReader {
         let norms = section(SectionKind::Norms);
         if norms.as_ref().is_some_and(|n| n.len() != doc_count as usize) {
             return Err(missing("norm for every document"));
+        }
+        let lengths = match section(SectionKind::Lengths) {
+            Some(bytes) => Some(Linear::open(bytes, &name)?),
+            None => None,
+        };
+        if lengths.as_ref().is_some_and(|l| l.len() != doc_count as usize) {
+            return Err(missing("length of every document"));
         }
         let inverted = match section(SectionKind::Inverted) {
             Some(bytes) => Some(InvertedIndex::open(&bytes, spec.terms, doc_count, &name)?),
@@ -395,7 +408,7 @@ impl FieldReader {
         };
         let dictionary = inverted.as_ref().map(|i| i.dictionary().clone());
         let terms = inverted.filter(|_| spec.terms != TermsOption::None);
-        Ok(FieldReader { spec: spec.clone(), stats, terms, norms, numbers, ordinals, points, dictionary })
+        Ok(FieldReader { spec: spec.clone(), stats, terms, norms, lengths, numbers, ordinals, points, dictionary })
     }
 
     /// Terms of the inverted index or the ordinal column.
@@ -415,13 +428,14 @@ impl FieldReader {
         self.stats
     }
 
-    /// Documents with at least one term or value of this field (deleted included): BM25's docCount, `exists` shortcuts.
+    /// Documents with at least one term or value of this field (deleted included): `exists` shortcuts; without deletes, BM25's
+    /// docCount.
     #[must_use]
     pub fn doc_count(&self) -> u32 {
         self.stats.doc_count
     }
 
-    /// Sum of term frequencies of all terms: BM25's sumTotalTermFreq.
+    /// Sum of term frequencies of all terms (of deleted documents, too): without deletes, BM25's sumTotalTermFreq.
     #[must_use]
     pub fn sum_total_term_freq(&self) -> u64 {
         self.stats.sum_total_term_freq
@@ -445,6 +459,30 @@ impl FieldReader {
     #[must_use]
     pub fn norms(&self) -> Option<&[u8]> {
         self.norms.as_deref()
+    }
+
+    /// Occurrences of the field's terms in `doc`: what the document adds to
+    /// [`sum_total_term_freq`](FieldReader::sum_total_term_freq). 0 where it lacks the field.
+    #[inline]
+    #[must_use]
+    pub fn occurrences(&self, doc: DocId) -> u64 {
+        let known = match (&self.norms, &self.ordinals) {
+            (Some(norms), _) => u64::from(norm_decode(norms[doc as usize])),
+            (None, Some(ordinals)) => ordinals.count(doc),
+            (None, None) => 0,
+        };
+        known.wrapping_add(self.unknown_occurrences(doc))
+    }
+
+    /// Those of them that are not known from the norm or the ordinals, modulo 2^64.
+    #[inline]
+    pub(crate) fn unknown_occurrences(&self, doc: DocId) -> u64 {
+        self.lengths.as_ref().map_or(0, |l| l.get(doc as usize))
+    }
+
+    /// Whether there are such.
+    pub(crate) fn has_unknown_occurrences(&self) -> bool {
+        self.lengths.is_some()
     }
 
     /// Column of numbers, if that is the field's kind.

@@ -265,6 +265,25 @@ impl<'s, S: Sink, P: Pace> SegmentWriter<'s, S, P> {
         Ok(())
     }
 
+    /// The occurrences of the field's terms in each document that are not known without this; nothing where there are none.
+    pub async fn lengths(&mut self, mut unknown: impl FnMut(DocId) -> u64) -> Result<()> {
+        let mut column = LinearWriter::default();
+        let mut any = 0;
+        for doc in 0..self.contents.doc_count {
+            let value = unknown(doc);
+            any |= value;
+            column.push(value);
+            self.give_way_at(doc).await?;
+        }
+        if any != 0 {
+            let mut bytes = Vec::new();
+            column.finish(&mut bytes);
+            let section = self.file.section(SectionKind::Lengths, &bytes).await?;
+            self.sections.push(section);
+        }
+        Ok(())
+    }
+
     /// Starts an inverted index, to be ended by `end_inverted`.
     pub async fn begin_inverted(&mut self) -> Result<()> {
         self.file.begin().await

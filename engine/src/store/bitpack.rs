@@ -250,21 +250,23 @@ pub fn gather_bits<T>(
     out: &mut Vec<T>,
     map: impl Fn(u64) -> T,
 ) {
-    let at = |position: usize| start.saturating_add(position.saturating_mul(bits as usize));
+    let at = move |position: usize| start.saturating_add(position.saturating_mul(bits as usize));
     let last = positions.clone().next_back().map_or(0, at);
     if (1..=WINDOW_BITS).contains(&bits) && last / 8 + 8 <= stream.len() {
         let mask = u64::MAX >> (64 - bits);
-        out.extend(positions.map(|position| {
+        let last_byte = last / 8;
+        // Everything by value: what is written might be behind a reference.
+        out.extend(positions.map(move |position| {
             let bit = start + position * bits as usize;
             debug_assert!(bit <= last);
             // Ascending is a promise; a broken one costs a wrong value, not a wrong address.
-            let byte = (bit / 8).min(last / 8);
+            let byte = (bit / 8).min(last_byte);
             // SAFETY: `byte + 8 <= last / 8 + 8 <= stream.len()`.
             let window = unsafe { stream.as_ptr().add(byte).cast::<[u8; 8]>().read() };
             map(u64::from_le_bytes(window) >> (bit % 8) & mask)
         }));
     } else {
-        out.extend(positions.map(|position| map(get_bits(stream, at(position), bits))));
+        out.extend(positions.map(move |position| map(get_bits(stream, at(position), bits))));
     }
 }
 

@@ -8,6 +8,7 @@
 
 use std::future::Future;
 use std::ops::Deref;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
@@ -78,6 +79,11 @@ pub trait Directory: Clone + 'static {
 
     /// Makes all creations, renames and removals so far durable.
     fn sync(&self) -> impl Future<Output = Result<()>>;
+
+    /// Held by an engine as long as it lives: where it is noted, two that work on the same files are found out.
+    fn claim(&self) -> Option<Rc<()>> {
+        None
+    }
 
     /// The account of what is read and written here, if one is kept.
     fn ledger(&self) -> Option<&Arc<ledger::Ledger>> {

@@ -12,7 +12,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::task::{Context, Poll};
 
 use super::{BLOCK, Directory, File, FileBytes};
@@ -102,7 +102,14 @@ struct Disk {
     writes_until_error: Option<u64>,
     syncs_until_error: Option<u64>,
     yielding: bool,
+    latency: Option<Latency>,
+    /// Who works with the files.
+    claims: Vec<Weak<()>>,
+    claimed_twice: bool,
 }
+
+/// Makes what a call waits for before it acts.
+pub type Latency = Rc<dyn Fn() -> Pin<Box<dyn Future<Output = ()>>>>;
 
 impl SimDirectory {
     /// An empty disk without limits or faults.
@@ -124,8 +131,17 @@ impl SimDirectory {
                 writes_until_error: None,
                 syncs_until_error: None,
                 yielding: false,
+                latency: None,
+                claims: Vec::new(),
+                claimed_twice: false,
             })),
         }
+    }
+
+    /// Whether two engines ever worked with the files at the same time.
+    #[must_use]
+    pub fn was_claimed_twice(&self) -> bool {
+        self.disk.borrow().claimed_twice
     }
 
     /// Mutating steps so far: writes, truncations, syncs, creations, renames, removals, directory syncs.
@@ -154,6 +170,7 @@ impl SimDirectory {
         let disk = &mut *self.disk.borrow_mut();
         disk.stopped = true;
         disk.epoch += 1;
+        disk.claims.clear();
         for change in std::mem::take(&mut disk.pending_entries) {
             if disk.random.one_in(2) {
                 apply_entry(&mut disk.durable_entries, &change);
@@ -163,7 +180,7 @@ impl SimDirectory {
         for inode in &mut disk.inodes {
             for change in std::mem::take(&mut inode.pending) {
                 match change {
-                    Change::Truncate(size) if disk.random.one_in(2) => inode.durable.resize(size as usize, 0),
+                    Change::Truncate(size) if disk.random.one_in(2) => resize(&mut inode.durable, size),
                     Change::Truncate(_) => {}
                     Change::Write { offset, data } => match disk.random.below(3) {
                         0 => {}
@@ -269,9 +286,24 @@ impl SimDirectory {
         self.disk.borrow_mut().yielding = yielding;
     }
 
+    /// What every call waits for before it acts: the clock is the caller's.
+    pub fn set_latency(&self, latency: Option<Latency>) {
+        self.disk.borrow_mut().latency = latency;
+    }
+
     async fn turn(&self) {
-        let yielding = self.disk.borrow().yielding;
-        YieldOnce(!yielding).await;
+        turn(&self.disk).await;
+    }
+}
+
+async fn turn(disk: &Rc<RefCell<Disk>>) {
+    let (yielding, latency) = {
+        let disk = disk.borrow();
+        (disk.yielding, disk.latency.clone())
+    };
+    YieldOnce(!yielding).await;
+    if let Some(latency) = latency {
+        latency().await;
     }
 }
 
@@ -286,7 +318,7 @@ impl Directory for SimDirectory {
         disk.check_space(size, name)?;
         let mut inode = Inode::default();
         if size > 0 {
-            inode.current.resize(size as usize, 0);
+            resize(&mut inode.current, size);
             inode.pending.push(Change::Truncate(size));
         }
         disk.inodes.push(inode);
@@ -331,6 +363,15 @@ impl Directory for SimDirectory {
         finish
     }
 
+    fn claim(&self) -> Option<Rc<()>> {
+        let disk = &mut *self.disk.borrow_mut();
+        disk.claims.retain(|claim| claim.strong_count() > 0);
+        disk.claimed_twice |= !disk.claims.is_empty();
+        let claim = Rc::new(());
+        disk.claims.push(Rc::downgrade(&claim));
+        Some(claim)
+    }
+
     async fn list(&self) -> Result<Vec<(String, u64)>> {
         self.turn().await;
         let disk = self.disk.borrow();
@@ -360,8 +401,7 @@ impl Directory for SimDirectory {
 
 impl SimFile {
     async fn turn(&self) {
-        let yielding = self.disk.borrow().yielding;
-        YieldOnce(!yielding).await;
+        turn(&self.disk).await;
     }
 }
 
@@ -410,7 +450,7 @@ impl File for SimFile {
             }
             match change {
                 Change::Write { offset, data } => write_into(&mut inode.durable, offset, &data),
-                Change::Truncate(size) => inode.durable.resize(size as usize, 0),
+                Change::Truncate(size) => resize(&mut inode.durable, size),
             }
         }
         if failed {
@@ -426,7 +466,7 @@ impl File for SimFile {
         let finish = disk.step(Step::Truncate(self.name.clone(), size))?;
         disk.check_space(size.saturating_sub(disk.inodes[self.inode].current.len() as u64), &self.name)?;
         let inode = &mut disk.inodes[self.inode];
-        inode.current.resize(size as usize, 0);
+        resize(&mut inode.current, size);
         inode.pending.push(Change::Truncate(size));
         finish
     }
@@ -571,6 +611,14 @@ impl Future for YieldOnce {
         }
         cx.waker().wake_by_ref();
         Poll::Pending
+    }
+}
+
+/// Cuts, or makes longer with zeros; those of a new file cost nothing until they are touched.
+fn resize(bytes: &mut Vec<u8>, size: u64) {
+    match bytes.len() {
+        0 => *bytes = vec![0; size as usize],
+        _ => bytes.resize(size as usize, 0),
     }
 }
 

@@ -15,6 +15,7 @@
 //! The shard's loop runs one task for `wait_appended` and `sync`, and `prepare_next` whenever `wants_next`. Files and what a
 //! crash leaves of them: `record.rs`.
 
+mod ranges;
 mod reader;
 mod record;
 mod recover;
@@ -28,12 +29,14 @@ use std::collections::VecDeque;
 use std::future::Future;
 use std::rc::Rc;
 
+use ranges::complete_from;
 pub use reader::{Batch, OperationReader, fuzz_translog_read};
 use reader::{BatchFile, Part};
 pub use record::Uuid;
 use record::{BatchBuilder, OPERATION_MAX, footprint, record_size};
 use recover::Name;
 use wait::{WaitList, WaitUntil, wake};
+pub use writer::Voided;
 use writer::{Abandoned, GenerationFile, Prepared, Spare, Waiting};
 
 use crate::error::{Error, Result};
@@ -233,20 +236,40 @@ impl<D: Directory> Translog<D> {
     /// the commit lacks, and perhaps some it has (compare sequence numbers).
     pub fn replay(&self) -> OperationReader<D> {
         let from = self.shared.state.borrow().committed;
-        self.reader(from, SeqNo(0), SeqNo(i64::MAX))
+        self.replay_from(from, SeqNo(i64::MAX))
+    }
+
+    /// What a commit at `from` lacks of the operations up to `to`. The commit may be older than the newest, if nothing that
+    /// it needs was [trimmed](Translog::trim).
+    pub fn replay_from(&self, from: Position, to: SeqNo) -> OperationReader<D> {
+        self.reader(from, SeqNo(0), to, false)
     }
 
     /// Durable operations with `from <= seq_no <= to`, in the order they were appended. The files stay readable
     /// while the reader lives, whatever is trimmed. Call [`sync`](Translog::sync) first to see everything.
     pub fn read_range(&self, from: SeqNo, to: SeqNo) -> OperationReader<D> {
-        self.reader(Position { generation: Generation(0), batch: 0 }, from, to)
+        self.reader(Position { generation: Generation(0), batch: 0 }, from, to, false)
     }
 
-    fn reader(&self, position: Position, from: SeqNo, to: SeqNo) -> OperationReader<D> {
+    /// What roll-backs have suspended, the newest generation first: of two operations with one sequence number the first
+    /// counts.
+    pub fn suspended(&self) -> OperationReader<D> {
+        let mut reader = self.reader(Position { generation: Generation(0), batch: 0 }, SeqNo(0), SeqNo(i64::MAX), true);
+        reader.newest_first();
+        reader
+    }
+
+    fn reader(&self, position: Position, from: SeqNo, to: SeqNo, suspended: bool) -> OperationReader<D> {
         let state = self.shared.state.borrow();
+        let within = |v: Voided| match suspended {
+            false => (SeqNo(0), v.above),
+            true if v == Voided::NOTHING => (SeqNo(0), SeqNo::NONE),
+            true => (v.above.next(), v.suspended_to),
+        };
         let parts = state.generations().filter(|g| g.generation >= position.generation).filter_map(|g| {
             let file = BatchFile::new(g.file.clone(), g.name.clone(), g.key, g.capacity);
-            Some(Part { file, offset: BLOCK as u64, end: g.durable_end, number: g.first_number? })
+            let (offset, end, number) = (BLOCK as u64, g.durable_end, g.first_number?);
+            Some(Part { file, offset, end, number, within: within(g.voided) })
         });
         OperationReader::new(parts.collect(), position.batch, from, to)
     }
@@ -537,6 +560,70 @@ impl<D: Directory> Translog<D> {
         self.shared.state.borrow().min_generation_for(seq_no)
     }
 
+    /// From which sequence number on every operation up to `end` can be read back.
+    #[must_use]
+    pub fn complete_from(&self, end: SeqNo) -> SeqNo {
+        complete_from(self.shared.state.borrow().generations().map(|g| &g.seq_nos), end)
+    }
+
+    /// Whether every batch from `from` on is kept.
+    #[must_use]
+    pub fn holds(&self, from: Position) -> bool {
+        let state = self.shared.state.borrow();
+        let first = state.generations().find_map(|g| g.first_number);
+        first.unwrap_or(state.next_number) <= from.batch
+    }
+
+    /// The oldest generation with an operation that counts at or above `seq_no`; the one appended to if there is none.
+    #[must_use]
+    pub fn oldest_generation_with(&self, seq_no: SeqNo) -> Generation {
+        let state = self.shared.state.borrow();
+        let found = state.generations().find(|g| g.max_seq_no() >= Some(seq_no));
+        found.or(state.head.as_ref()).map_or(Generation(u64::MAX), |g| g.generation)
+    }
+
+    /// The oldest generation with a suspended operation above `seq_no`.
+    #[must_use]
+    pub fn oldest_suspended_above(&self, seq_no: SeqNo) -> Option<Generation> {
+        let state = self.shared.state.borrow();
+        state.generations().find(|g| g.suspended_max > Some(seq_no)).map(|g| g.generation)
+    }
+
+    /// From which sequence number on what is kept takes at most `bytes`, whole generations counted.
+    #[must_use]
+    pub fn seq_no_within(&self, bytes: u64) -> SeqNo {
+        let state = self.shared.state.borrow();
+        let generations: Vec<&GenerationFile<D::File>> = state.generations().collect();
+        let mut left = bytes;
+        for (i, g) in generations.iter().enumerate().rev() {
+            match left.checked_sub(g.tail) {
+                Some(rest) => left = rest,
+                // Everything in it and before it may go.
+                None => {
+                    return generations[..=i].iter().filter_map(|g| g.max_seq_no()).max().unwrap_or(SeqNo::NONE).next();
+                }
+            }
+        }
+        SeqNo(0)
+    }
+
+    /// Operations above `voided.above` in the generations so far do not count any more, nor are they replayed; those up to
+    /// `voided.suspended_to` stay readable by [`suspended`](Translog::suspended). For this life: who opens it again tells it again, by
+    /// [`void_before`](Translog::void_before) with the generation this answers.
+    pub async fn roll_back(&self, voided: Voided) -> Result<Generation> {
+        self.sync().await?;
+        self.roll().await?;
+        let generation = self.generation();
+        self.void_before(generation, voided);
+        Ok(generation)
+    }
+
+    /// The same for the generations below `generation`.
+    pub fn void_before(&self, generation: Generation, voided: Voided) {
+        let mut state = self.shared.state.borrow_mut();
+        state.generations_mut().filter(|g| g.generation < generation).for_each(|g| g.void(voided));
+    }
+
     /// Tells that a commit with this position is durable; for the statistics, and the limit of [`trim`](Translog::trim).
     pub fn committed(&self, position: Position) {
         let mut state = self.shared.state.borrow_mut();
@@ -733,7 +820,7 @@ impl<F> State<F> {
         queued.batch.push(seq_no, encoded);
         assert!(head.fits(queued.batch.footprint()), "an accepted operation fits");
         head.operations += 1;
-        head.max_seq_no = head.max_seq_no.max(Some(seq_no));
+        head.seq_nos.insert(seq_no);
         self.appended = Location { generation: head.generation, ordinal };
         queued.last = self.appended;
         self.appended
@@ -840,7 +927,7 @@ impl<F> State<F> {
         let needed = self.generations().filter(|g| g.generation >= self.committed.generation);
         for g in needed {
             if let Some(batch) = g.first_number
-                && g.max_seq_no >= Some(seq_no)
+                && g.max_seq_no() >= Some(seq_no)
             {
                 return Position { generation: g.generation, batch };
             }

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 
+use super::ranges::SeqNoRanges;
 use super::record::{BATCH_HEADER, BatchHeader, Key, parse_body};
 use crate::error::{Error, Result};
 use crate::ids::{Generation, SeqNo};
@@ -90,14 +91,14 @@ impl<F: File> BatchFile<F> {
 }
 
 /// The valid batches at the start of a file.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Walk {
     /// Offset after the last.
     pub(super) end: u64,
     /// Number after the last.
     pub(super) next_number: u64,
     pub(super) operations: u64,
-    pub(super) max_seq_no: Option<SeqNo>,
+    pub(super) seq_nos: SeqNoRanges,
     /// Whether the last one is a seal.
     pub(super) sealed: bool,
     /// If it is an end, what it says.
@@ -110,14 +111,14 @@ impl Walk {
         let mut walk = Walk { end: BLOCK as u64, next_number: first, ..Walk::default() };
         while limit.is_none_or(|limit| walk.next_number < limit) && walk.end < file.capacity {
             match file.batch_at(walk.end).await? {
-                Found::Batch(header, _) if header.number == walk.next_number => {
+                Found::Batch(header, batch) if header.number == walk.next_number => {
                     walk.end += header.footprint();
                     walk.next_number += 1;
                     walk.operations += u64::from(header.count);
                     walk.sealed = header.count == 0;
                     walk.ends = header.ends();
-                    if header.count > 0 {
-                        walk.max_seq_no = walk.max_seq_no.max(Some(header.max_seq_no));
+                    for (_, operation) in batch.operations() {
+                        walk.seq_nos.insert(operation.seq_no);
                     }
                 }
                 _ => break,
@@ -133,6 +134,8 @@ pub(super) struct Part<F> {
     pub(super) offset: u64,
     pub(super) end: u64,
     pub(super) number: u64,
+    /// Lowest and highest sequence number that counts here.
+    pub(super) within: (SeqNo, SeqNo),
 }
 
 /// Reads operations back, one durable batch at a time. What it reads is fixed when it is made.
@@ -148,6 +151,10 @@ impl<D: Directory> OperationReader<D> {
         OperationReader { parts, from_number, from, to }
     }
 
+    pub(super) fn newest_first(&mut self) {
+        self.parts.make_contiguous().reverse();
+    }
+
     /// The next batch with operations that were asked for, or none after the last. What was durable and cannot be
     /// read now is `Error::Corrupt`.
     pub async fn next(&mut self) -> Result<Option<Batch>> {
@@ -157,16 +164,15 @@ impl<D: Directory> OperationReader<D> {
                 continue;
             }
             let (offset, number) = (part.offset, part.number);
+            let (from, to) = (self.from.max(part.within.0), self.to.min(part.within.1));
             let name = part.file.name.clone();
             let damaged = |reason: String| Error::corrupt(&*name, offset, reason);
             let header = part.file.header_at(offset).await?;
             let Some(header) = header.filter(|h| h.number == number) else {
                 return Err(damaged(format!("no header of batch {number}")));
             };
-            let wanted = number >= self.from_number
-                && header.count > 0
-                && header.min_seq_no <= self.to
-                && header.max_seq_no >= self.from;
+            let wanted =
+                number >= self.from_number && header.count > 0 && header.min_seq_no <= to && header.max_seq_no >= from;
             part.offset += header.footprint();
             part.number += 1;
             if !wanted {
@@ -175,7 +181,7 @@ impl<D: Directory> OperationReader<D> {
             let Found::Batch(_, mut batch) = part.file.batch_at(offset).await? else {
                 return Err(damaged(format!("batch {number} does not match its checksum")));
             };
-            batch.keep(self.from, self.to);
+            batch.keep(from, to);
             if !batch.records.is_empty() {
                 return Ok(Some(batch));
             }

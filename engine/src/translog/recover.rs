@@ -99,7 +99,7 @@ impl<F: File> Candidate<F> {
             tail: walk.end,
             durable_end: walk.end,
             operations: walk.operations,
-            max_seq_no: walk.max_seq_no,
+            seq_nos: walk.seq_nos.clone(),
             ..GenerationFile::empty(self.file.clone(), self.generation, uuid, self.capacity)
         }
     }

@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use super::ranges::SeqNoRanges;
 use super::record::{FileHeader, Key, Uuid};
 use super::recover::Name;
 use super::wait::WaitList;
@@ -27,7 +28,30 @@ pub(super) struct GenerationFile<F> {
     pub(super) durable_end: u64,
     /// Appended operations, durable or not.
     pub(super) operations: u64,
-    pub(super) max_seq_no: Option<SeqNo>,
+    /// The sequence numbers of those that count.
+    pub(super) seq_nos: SeqNoRanges,
+    /// Which do not count.
+    pub(super) voided: Voided,
+    /// The highest of those that may be restored.
+    pub(super) suspended_max: Option<SeqNo>,
+}
+
+/// What a roll-back has taken out of the generations before it: see [`Translog::roll_back`](super::Translog::roll_back).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Voided {
+    /// Operations up to here count.
+    pub above: SeqNo,
+    /// Operations above that and up to here may be restored; what is higher never happened.
+    pub suspended_to: SeqNo,
+}
+
+impl Voided {
+    /// Nothing was taken out.
+    pub const NOTHING: Voided = Voided { above: SeqNo(i64::MAX), suspended_to: SeqNo(i64::MAX) };
+
+    pub(super) fn and(self, other: Voided) -> Voided {
+        Voided { above: self.above.min(other.above), suspended_to: self.suspended_to.min(other.suspended_to) }
+    }
 }
 
 impl<F> GenerationFile<F> {
@@ -42,8 +66,23 @@ impl<F> GenerationFile<F> {
             tail: BLOCK as u64,
             durable_end: BLOCK as u64,
             operations: 0,
-            max_seq_no: None,
+            seq_nos: SeqNoRanges::default(),
+            voided: Voided::NOTHING,
+            suspended_max: None,
         }
+    }
+
+    /// The highest sequence number that counts.
+    pub(super) fn max_seq_no(&self) -> Option<SeqNo> {
+        self.seq_nos.max()
+    }
+
+    /// Operations are taken out of it.
+    pub(super) fn void(&mut self, voided: Voided) {
+        self.voided = self.voided.and(voided);
+        let max = self.max_seq_no().max(self.suspended_max).map(|max| max.min(self.voided.suspended_to));
+        self.suspended_max = max.filter(|max| *max > self.voided.above);
+        self.seq_nos.cut_above(self.voided.above);
     }
 
     /// Whether a batch of `footprint` bytes may begin at the tail.

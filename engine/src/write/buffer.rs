@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use crate::analysis::{Analyzer, Scratch};
+use crate::analysis::{Analyzer, Scratch, Term};
 use crate::document::{ParsedDocument, ParsedValue};
 use crate::error::Result;
 use crate::ids::{DocId, PrimaryTerm, SegmentId, SeqNo, Version};
@@ -16,7 +16,7 @@ use crate::seed::HashSeed;
 use crate::segment::file::FieldStats;
 use crate::segment::inverted::InvertedWriter;
 use crate::segment::live_docs::LiveDocs;
-use crate::segment::norms::norm_encode;
+use crate::segment::norms::{norm_decode, norm_encode};
 use crate::segment::source_dictionary::SourceDictionary;
 use crate::segment::writer::{Codec, Inherited, PACE_DOCS, Rows, SegmentWriter};
 use crate::segment::{ColumnKind, FieldSpec, TermsOption};
@@ -68,6 +68,8 @@ struct FieldBuffer {
     gap: u32,
     terms: TermTable,
     norms: Vec<u8>,
+    /// Documents with occurrences that are not known from the norm or the ordinals, and how many (modulo 2^64).
+    unknown_occurrences: Vec<(DocId, u64)>,
     /// Documents and their values, in order.
     value_docs: Vec<DocId>,
     numbers: Vec<u64>,
@@ -81,7 +83,54 @@ struct FieldBuffer {
     overlaps: u32,
     next_position: u32,
     first_value: usize,
+    first_posting: u64,
     has_value: bool,
+}
+
+/// One value's tokens on their way into its field.
+struct Tokens<'a> {
+    terms: &'a mut TermTable,
+    batch: &'a mut TokenBatch,
+    pool: &'a mut Pool,
+    doc: DocId,
+    /// What positions count from.
+    base: u32,
+    last: u32,
+    count: u32,
+    overlaps: u32,
+}
+
+impl<'a> Tokens<'a> {
+    fn new(
+        terms: &'a mut TermTable,
+        batch: &'a mut TokenBatch,
+        pool: &'a mut Pool,
+        doc: DocId,
+        base: u32,
+    ) -> Tokens<'a> {
+        Tokens { terms, batch, pool, doc, base, last: u32::MAX, count: 0, overlaps: 0 }
+    }
+
+    #[inline]
+    fn put(&mut self, term: Term<'_>, position: u32) {
+        if term.bytes.len() > TERM_LEN_MAX {
+            return;
+        }
+        self.count += 1;
+        // A token at the position of the one before does not make the field longer.
+        self.overlaps += u32::from(position == self.last);
+        self.last = position;
+        self.terms.enqueue(self.batch, term, position);
+        if self.batch.len() == TokenBatch::LEN {
+            self.terms.add_batch(self.batch, self.doc, self.base, self.pool);
+        }
+    }
+
+    /// How many there were, and how many at the position of the one before.
+    fn end(self) -> (u32, u32) {
+        self.terms.add_batch(self.batch, self.doc, self.base, self.pool);
+        (self.count, self.overlaps)
+    }
 }
 
 impl FieldBuffer {
@@ -92,6 +141,7 @@ impl FieldBuffer {
             analyzer,
             gap,
             norms: Vec::new(),
+            unknown_occurrences: Vec::new(),
             value_docs: Vec::new(),
             numbers: Vec::new(),
             term_indexes: Vec::new(),
@@ -102,6 +152,7 @@ impl FieldBuffer {
             overlaps: 0,
             next_position: 0,
             first_value: 0,
+            first_posting: 0,
             has_value: false,
         }
     }
@@ -110,6 +161,7 @@ impl FieldBuffer {
         size_of::<FieldBuffer>()
             + self.terms.memory_bytes()
             + self.norms.capacity()
+            + self.unknown_occurrences.capacity() * size_of::<(DocId, u64)>()
             + self.value_docs.capacity() * 4
             + self.numbers.capacity() * 8
             + self.term_indexes.capacity() * 4
@@ -121,47 +173,28 @@ impl FieldBuffer {
         self.overlaps = 0;
         self.next_position = 0;
         self.first_value = self.value_docs.len();
+        self.first_posting = self.terms.postings_count();
         self.has_value = false;
     }
 
     fn add_text(&mut self, doc: DocId, text: &str, scratch: &mut Scratch, batch: &mut TokenBatch, pool: &mut Pool) {
-        let analyzer = self.analyzer.take();
-        self.add_tokens(doc, batch, pool, |visit| match &analyzer {
-            Some(analyzer) => analyzer.terms(text, scratch, visit),
+        let mut tokens = Tokens::new(&mut self.terms, batch, pool, doc, self.next_position);
+        let after = match &self.analyzer {
+            Some(analyzer) => analyzer.index_terms(text, scratch, &mut |term, position| tokens.put(term, position)),
             None => {
-                visit(text, 0);
+                tokens.put(Term::new(text.as_bytes()), 0);
                 1
             }
-        });
-        self.analyzer = analyzer;
+        };
+        let counts = tokens.end();
+        self.end_tokens(counts, after);
     }
 
-    /// Adds one value's tokens; `run` hands them over and answers the position after the last.
-    fn add_tokens(
-        &mut self,
-        doc: DocId,
-        batch: &mut TokenBatch,
-        pool: &mut Pool,
-        run: impl FnOnce(&mut dyn FnMut(&str, u32)) -> u32,
-    ) {
-        let base = self.next_position;
-        let (terms, tokens, overlaps) = (&mut self.terms, &mut self.tokens, &mut self.overlaps);
-        let mut last = u32::MAX;
-        let after = run(&mut |term, position| {
-            if term.len() > TERM_LEN_MAX {
-                return;
-            }
-            *tokens += 1;
-            // A token at the position of the one before does not make the field longer.
-            *overlaps += u32::from(position == last);
-            last = position;
-            terms.enqueue(batch, term.as_bytes(), position);
-            if batch.len() == TokenBatch::LEN {
-                terms.add_batch(batch, doc, base, pool);
-            }
-        });
-        terms.add_batch(batch, doc, base, pool);
-        self.next_position = base.saturating_add(after).saturating_add(self.gap);
+    /// Ends a value's tokens; `after` is the position after the last.
+    fn end_tokens(&mut self, (tokens, overlaps): (u32, u32), after: u32) {
+        self.tokens += tokens;
+        self.overlaps += overlaps;
+        self.next_position = self.next_position.saturating_add(after).saturating_add(self.gap);
     }
 
     fn add_term(&mut self, doc: DocId, term: &[u8], pool: &mut Pool) {
@@ -187,9 +220,20 @@ impl FieldBuffer {
 
     fn end(&mut self, doc: DocId) {
         self.doc = None;
-        if self.spec.norms && self.tokens > 0 {
-            self.norms.resize(doc as usize, 0);
-            self.norms.push(norm_encode(self.tokens - self.overlaps));
+        if self.tokens > 0 {
+            // How often the document's terms occur, as postings will say; see `segment/file.rs` for what is known of it.
+            let distinct = self.terms.postings_count() - self.first_posting;
+            let occurrences = if self.spec.terms == TermsOption::Docs { distinct } else { u64::from(self.tokens) };
+            let mut known = if self.spec.column == ColumnKind::Ordinals { distinct } else { 0 };
+            if self.spec.norms {
+                let norm = norm_encode(self.tokens - self.overlaps);
+                self.norms.resize(doc as usize, 0);
+                self.norms.push(norm);
+                known = u64::from(norm_decode(norm));
+            }
+            if self.spec.terms != TermsOption::None && occurrences != known {
+                self.unknown_occurrences.push((doc, occurrences.wrapping_sub(known)));
+            }
         }
         if self.numbers.len() > self.first_value + 1 {
             self.numbers[self.first_value..].sort_unstable();
@@ -551,6 +595,10 @@ async fn write_field<P: Pace>(
         }
         writer.end_points(points).await?;
     }
+    if !field.unknown_occurrences.is_empty() {
+        let mut rest = field.unknown_occurrences.iter().peekable();
+        writer.lengths(|doc| rest.next_if(|(of, _)| *of == doc).map_or(0, |(_, unknown)| *unknown)).await?;
+    }
     writer.end_field(field.spec.clone(), stats);
     Ok(())
 }
@@ -571,16 +619,18 @@ async fn write_terms<P: Pace>(
     writer.begin_inverted().await?;
     let mut inverted = InvertedWriter::new(field.spec.terms, norms);
     let mut work = 0u32;
-    for &term in order {
+    for (at, &term) in order.iter().enumerate() {
+        field.terms.prefetch_after(order, at, pool);
         if field.spec.terms == TermsOption::None {
             inverted.push_term(field.terms.term(term));
             work += 1;
         } else {
             inverted.start_term();
             let mut postings = field.terms.postings(term, pool);
-            while let Some((doc, freq)) = postings.next() {
-                inverted.push(doc, freq, norms.map_or(NO_NORM, |n| n[doc as usize]));
-                postings.positions.iter().for_each(|&p| inverted.push_position(p));
+            loop {
+                inverted.start_doc();
+                let Some((doc, freq)) = postings.next(|p| inverted.push_position(p)) else { break };
+                inverted.end_doc(doc, freq, norms.map_or(NO_NORM, |n| n[doc as usize]));
                 work += freq;
                 if work >= 2 * PACE_DOCS {
                     work = 0;
@@ -642,10 +692,11 @@ pub(crate) mod raw {
                             field.begin(doc);
                             self.touched.push(at as u32);
                         }
-                        field.add_tokens(doc, &mut self.batch, &mut self.pool, |visit| {
-                            tokens.iter().for_each(|(t, p)| visit(t, *p));
-                            after
-                        });
+                        let base = field.next_position;
+                        let mut noted = Tokens::new(&mut field.terms, &mut self.batch, &mut self.pool, doc, base);
+                        tokens.iter().for_each(|(t, p)| noted.put(Term::new(t.as_bytes()), *p));
+                        let counts = noted.end();
+                        field.end_tokens(counts, after);
                     }
                 }
             }

@@ -56,6 +56,26 @@ impl LocalCheckpointTracker {
         debug_assert!(self.checkpoint <= self.max);
     }
 
+    /// Every number up to here is complete, wherever they came from.
+    pub fn mark_up_to(&mut self, seq_no: SeqNo) {
+        self.advance_max(seq_no);
+        if seq_no.0 > self.checkpoint {
+            self.above = self.above.split_off(&(seq_no.0 + 1));
+            self.checkpoint = seq_no.0;
+            while self.above.first() == Some(&(self.checkpoint + 1)) {
+                self.above.pop_first();
+                self.checkpoint += 1;
+            }
+        }
+    }
+
+    /// The first `count` numbers below the highest that are missing.
+    #[must_use]
+    pub fn missing(&self, count: usize) -> Vec<SeqNo> {
+        let numbers = self.checkpoint + 1..=self.max;
+        numbers.filter(|n| !self.above.contains(n)).take(count).map(SeqNo).collect()
+    }
+
     /// Every number up to here is complete.
     #[must_use]
     pub fn checkpoint(&self) -> SeqNo {
@@ -91,7 +111,21 @@ mod tests {
                 let dense = (0..).take_while(|i| seen.contains(i)).count() as i64 - 1;
                 prop_assert_eq!(tracker.checkpoint(), SeqNo(dense));
                 prop_assert!((0..60).all(|i| tracker.contains(SeqNo(i)) == seen.contains(&i)));
+                let missing: Vec<SeqNo> = (0..*seen.last().unwrap()).filter(|i| !seen.contains(i)).map(SeqNo).collect();
+                prop_assert_eq!(tracker.missing(usize::MAX), missing);
             }
+        }
+
+        #[test]
+        fn marking_up_to_is_marking_each(some in proptest::collection::vec(0i64..40, 0..30), to in -1i64..40) {
+            let (mut one, mut each) = (LocalCheckpointTracker::new(SeqNo::NONE), LocalCheckpointTracker::new(SeqNo::NONE));
+            for s in some {
+                one.mark(SeqNo(s));
+                each.mark(SeqNo(s));
+            }
+            one.mark_up_to(SeqNo(to));
+            (0..=to).for_each(|s| each.mark(SeqNo(s)));
+            prop_assert_eq!((one.checkpoint, one.max, one.above), (each.checkpoint, each.max, each.above));
         }
     }
 }

@@ -29,41 +29,61 @@ pub(crate) fn prefetch<T>(slice: &[T], at: usize) {
     let _ = (slice, at);
 }
 
-/// Bytes left in a list's slice, and above them the slice's level.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct ListState(u16);
-
 const LEVEL_SHIFT: u32 = 12;
 
-impl ListState {
+/// Where a list grows: the address of its next byte, above it the bytes left in its slice, and above them the slice's level.
+/// One number, so that it stays in a register.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Tail(u64);
+
+impl Tail {
     #[inline]
-    fn new(level: u8) -> ListState {
-        ListState(u16::from(level) << LEVEL_SHIFT | SLICE_LEN[level as usize])
+    fn new(address: u32, level: u8) -> Tail {
+        Tail::from_parts(address, u16::from(level) << LEVEL_SHIFT | SLICE_LEN[level as usize])
+    }
+
+    #[inline]
+    pub fn from_parts(next: u32, state: u16) -> Tail {
+        Tail(u64::from(state) << 32 | u64::from(next))
+    }
+
+    /// Where the next byte goes.
+    #[inline]
+    pub fn next(self) -> u32 {
+        self.0 as u32
+    }
+
+    /// The rest.
+    #[inline]
+    pub fn state(self) -> u16 {
+        (self.0 >> 32) as u16
     }
 
     #[inline]
     fn left(self) -> usize {
-        (self.0 & ((1 << LEVEL_SHIFT) - 1)) as usize
+        (self.state() & ((1 << LEVEL_SHIFT) - 1)) as usize
     }
 
     #[inline]
     fn level(self) -> u8 {
-        (self.0 >> LEVEL_SHIFT) as u8
+        (self.state() >> LEVEL_SHIFT) as u8
     }
-}
 
-/// One list.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct List {
-    pub head: u32,
-    /// Where the next byte goes.
-    pub next: u32,
-    pub state: ListState,
+    /// After so many bytes put into the slice.
+    #[inline]
+    fn after(self, bytes: u32) -> Tail {
+        Tail::from_parts(self.next() + bytes, self.state() - bytes as u16)
+    }
 }
 
 #[inline]
 fn place(address: u32) -> (usize, usize) {
     ((address >> BLOCK_BITS) as usize, address as usize & (BLOCK_LEN - 1))
+}
+
+#[inline]
+fn level_after(level: u8) -> u8 {
+    (level + 1).min(SLICE_LEN.len() as u8 - 1)
 }
 
 impl Pool {
@@ -92,62 +112,56 @@ impl Pool {
         address as u32
     }
 
-    /// An empty list.
-    pub fn new_list(&mut self) -> List {
-        let head = self.allocate(SLICE_LEN[0] as usize + LINK);
-        List { head, next: head, state: ListState::new(0) }
+    /// An empty list, from its tail's address on.
+    pub fn new_list(&mut self) -> Tail {
+        Tail::new(self.allocate(SLICE_LEN[0] as usize + LINK), 0)
     }
 
+    /// Appends a value to the list with this tail; its tail after that.
     #[inline]
-    pub fn put_varint(&mut self, list: &mut List, value: u32) {
-        if value < 0x80 && list.state.left() > 0 {
-            let (block, at) = place(list.next);
+    pub fn put_varint(&mut self, tail: Tail, value: u32) -> Tail {
+        let (block, at) = place(tail.next());
+        if value < 0x80 && tail.left() > 0 {
             self.blocks[block][at] = value as u8;
-            list.next += 1;
-            list.state.0 -= 1;
-        } else if value < 0x4000 && list.state.left() > 1 {
-            let (block, at) = place(list.next);
+            tail.after(1)
+        } else if value < 0x4000 && tail.left() > 1 {
             self.blocks[block][at..at + 2].copy_from_slice(&[value as u8 | 0x80, (value >> 7) as u8]);
-            list.next += 2;
-            list.state.0 -= 2;
+            tail.after(2)
         } else {
-            self.put_long(list, value);
+            self.put_long(tail, value)
         }
     }
 
     #[inline(never)]
-    fn put_long(&mut self, list: &mut List, mut value: u32) {
+    fn put_long(&mut self, mut tail: Tail, mut value: u32) -> Tail {
         while value >= 0x80 {
-            self.put_byte(list, value as u8 | 0x80);
+            tail = self.put_byte(tail, value as u8 | 0x80);
             value >>= 7;
         }
-        self.put_byte(list, value as u8);
+        self.put_byte(tail, value as u8)
     }
 
     #[inline]
-    fn put_byte(&mut self, list: &mut List, byte: u8) {
-        if list.state.left() == 0 {
-            self.extend(list);
-        }
-        let (block, at) = place(list.next);
+    fn put_byte(&mut self, tail: Tail, byte: u8) -> Tail {
+        let tail = if tail.left() == 0 { self.extend(tail) } else { tail };
+        let (block, at) = place(tail.next());
         self.blocks[block][at] = byte;
-        list.next += 1;
-        list.state.0 -= 1;
+        tail.after(1)
     }
 
     #[cold]
-    fn extend(&mut self, list: &mut List) {
-        let level = (list.state.level() + 1).min(SLICE_LEN.len() as u8 - 1);
+    fn extend(&mut self, tail: Tail) -> Tail {
+        let level = level_after(tail.level());
         let address = self.allocate(SLICE_LEN[level as usize] as usize + LINK);
-        let (block, at) = place(list.next);
+        let (block, at) = place(tail.next());
         self.blocks[block][at..at + LINK].copy_from_slice(&address.to_le_bytes());
-        *list = List { head: list.head, next: address, state: ListState::new(level) };
+        Tail::new(address, level)
     }
 
-    /// Reads a list from its beginning.
-    pub fn read(&self, list: &List) -> ListReader<'_> {
-        let mut reader = ListReader { pool: self, bytes: &[], end: list.next, link: 0, level: 0, last: false };
-        reader.enter(list.head);
+    /// Reads a list from its beginning to its tail.
+    pub fn read(&self, head: u32, tail: Tail) -> ListReader<'_> {
+        let mut reader = ListReader { pool: self, bytes: &[], end: tail.next(), next: 0, level: 0, last: false };
+        reader.enter(head);
         reader
     }
 }
@@ -159,8 +173,8 @@ pub(crate) struct ListReader<'a> {
     /// Rest of the slice.
     bytes: &'a [u8],
     end: u32,
-    /// Address of the link behind the slice.
-    link: u32,
+    /// Address of the next slice.
+    next: u32,
     level: u8,
     last: bool,
 }
@@ -170,11 +184,18 @@ impl<'a> ListReader<'a> {
         let (block, start) = place(address);
         let block: &'a [u8] = &self.pool.blocks[block];
         let len = SLICE_LEN[self.level as usize] as usize;
-        self.link = address + len as u32;
         // The end is in this slice, or behind its last byte.
         self.last = address <= self.end && (self.end - address) as usize <= len;
-        self.bytes =
-            if self.last { &block[start..start + (self.end - address) as usize] } else { &block[start..start + len] };
+        if self.last {
+            self.bytes = &block[start..start + (self.end - address) as usize];
+        } else {
+            let link = start + len;
+            self.bytes = &block[start..link];
+            self.next = u32::from_le_bytes(block[link..link + LINK].try_into().expect("4 bytes"));
+            // While this slice is read, the next one comes, and where it says what is next.
+            self.pool.prefetch(self.next);
+            self.pool.prefetch(self.next + u32::from(SLICE_LEN[level_after(self.level) as usize]));
+        }
     }
 
     #[inline]
@@ -193,18 +214,13 @@ impl<'a> ListReader<'a> {
 
     #[cold]
     fn follow(&mut self) {
-        let (block, at) = place(self.link);
-        let address = u32::from_le_bytes(self.pool.blocks[block][at..at + LINK].try_into().expect("4 bytes"));
-        self.level = (self.level + 1).min(SLICE_LEN.len() as u8 - 1);
-        self.enter(address);
+        self.level = level_after(self.level);
+        self.enter(self.next);
     }
-}
 
-impl Iterator for ListReader<'_> {
-    type Item = u32;
-
-    #[inline]
-    fn next(&mut self) -> Option<u32> {
+    /// A value of several bytes, or in several slices.
+    #[inline(never)]
+    fn next_long(&mut self) -> Option<u32> {
         let mut byte = self.byte()?;
         let mut value = u32::from(byte & 0x7f);
         let mut shift = 7;
@@ -217,6 +233,25 @@ impl Iterator for ListReader<'_> {
     }
 }
 
+impl Iterator for ListReader<'_> {
+    type Item = u32;
+
+    #[inline]
+    fn next(&mut self) -> Option<u32> {
+        match *self.bytes {
+            [byte, ref rest @ ..] if byte < 0x80 => {
+                self.bytes = rest;
+                Some(u32::from(byte))
+            }
+            [low, high, ref rest @ ..] if high < 0x80 => {
+                self.bytes = rest;
+                Some(u32::from(low & 0x7f) | u32::from(high) << 7)
+            }
+            _ => self.next_long(),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -226,15 +261,16 @@ mod tests {
         #[test]
         fn lists_give_back_what_was_put(puts in proptest::collection::vec((0usize..6, any::<u32>(), 0u32..32), 0..6000)) {
             let mut pool = Pool::default();
-            let mut lists: Vec<List> = (0..6).map(|_| pool.new_list()).collect();
+            let heads: Vec<Tail> = (0..6).map(|_| pool.new_list()).collect();
+            let mut tails = heads.clone();
             let mut model = vec![vec![]; 6];
             for (i, value, shift) in puts {
                 let i = if i == 5 { 5 } else { i % 2 };
-                pool.put_varint(&mut lists[i], value >> shift);
+                tails[i] = pool.put_varint(tails[i], value >> shift);
                 model[i].push(value >> shift);
             }
-            for (list, values) in lists.iter().zip(&model) {
-                prop_assert_eq!(&pool.read(list).collect::<Vec<_>>(), values);
+            for ((head, tail), values) in heads.iter().zip(tails).zip(&model) {
+                prop_assert_eq!(&pool.read(head.next(), tail).collect::<Vec<_>>(), values);
             }
         }
     }

@@ -5,7 +5,8 @@
 //!   with the deletes of the published searcher, exactly as it was last changed.
 //! - two halves: `current` belongs to the buffer being filled, `old` to the buffer being refreshed. `old` goes away when
 //!   its segment is published. A newer entry in `current` hides one in `old`.
-//! - tombstones outlive their half for [`TOMBSTONE_MS`] so that versions go on and late operations stay late.
+//! - tombstones outlive their half for [`TOMBSTONE_MS`] so that versions go on, and in any case as long as an operation
+//!   before them may still arrive, so that late operations stay late.
 
 use crate::ids::{DocId, PrimaryTerm, SeqNo, Version};
 use crate::seed::{HashSeed, SeededMap};
@@ -121,13 +122,14 @@ impl LiveVersionMap {
         std::mem::swap(&mut self.old, &mut self.current);
     }
 
-    /// The frozen buffer's segment is published: its half goes, tombstones younger than [`TOMBSTONE_MS`] stay.
-    pub fn end_refresh(&mut self, now_ms: i64) {
+    /// The frozen buffer's segment is published: its half goes, tombstones younger than [`TOMBSTONE_MS`] or above
+    /// `checkpoint` (up to which every operation has arrived) stay.
+    pub fn end_refresh(&mut self, now_ms: i64, checkpoint: SeqNo) {
         let empty = SeededMap::with_hasher(*self.old.hasher());
         let old = std::mem::replace(&mut self.old, empty);
-        self.tombstones.retain(|id, e| !old.contains_key(id) && !expired(e, now_ms));
+        self.tombstones.retain(|id, e| !old.contains_key(id) && !expired(e, now_ms, checkpoint));
         for (id, entry) in old {
-            if matches!(entry.place, Place::Deleted(_)) && !expired(&entry, now_ms) {
+            if matches!(entry.place, Place::Deleted(_)) && !expired(&entry, now_ms, checkpoint) {
                 self.tombstones.insert(id, entry);
             }
         }
@@ -160,8 +162,8 @@ impl LiveVersionMap {
     }
 }
 
-fn expired(entry: &Entry, now_ms: i64) -> bool {
-    matches!(entry.place, Place::Deleted(at) if now_ms - at > TOMBSTONE_MS)
+fn expired(entry: &Entry, now_ms: i64, checkpoint: SeqNo) -> bool {
+    entry.seq_no <= checkpoint && matches!(entry.place, Place::Deleted(at) if now_ms - at > TOMBSTONE_MS)
 }
 
 #[cfg(test)]
@@ -180,10 +182,10 @@ mod tests {
         assert_eq!(map.get("a"), Some(Found::Old(entry(1, Place::Buffer(0)))));
         map.put("a", entry(2, Place::Buffer(0)));
         assert_eq!(map.get("a"), Some(Found::Current(entry(2, Place::Buffer(0)))));
-        map.end_refresh(0);
+        map.end_refresh(0, SeqNo(9));
         assert_eq!(map.get("a"), Some(Found::Current(entry(2, Place::Buffer(0)))));
         map.begin_refresh();
-        map.end_refresh(0);
+        map.end_refresh(0, SeqNo(9));
         assert_eq!(map.get("a"), None);
         assert!(map.is_empty());
     }
@@ -193,13 +195,16 @@ mod tests {
         let mut map = LiveVersionMap::new(HashSeed::new(1));
         map.put("a", entry(2, Place::Deleted(1_000)));
         map.begin_refresh();
-        map.end_refresh(2_000);
+        map.end_refresh(2_000, SeqNo(9));
         assert_eq!(map.get("a"), Some(Found::Tombstone(entry(2, Place::Deleted(1_000)))));
         map.begin_refresh();
-        map.end_refresh(1_000 + TOMBSTONE_MS);
+        map.end_refresh(1_000 + TOMBSTONE_MS, SeqNo(9));
         assert!(map.get("a").is_some());
         map.begin_refresh();
-        map.end_refresh(1_001 + TOMBSTONE_MS);
+        map.end_refresh(1_001 + TOMBSTONE_MS, SeqNo(1));
+        assert!(map.get("a").is_some(), "an operation before the delete may still arrive");
+        map.begin_refresh();
+        map.end_refresh(1_001 + TOMBSTONE_MS, SeqNo(2));
         assert_eq!(map.get("a"), None);
     }
 
@@ -208,10 +213,10 @@ mod tests {
         let mut map = LiveVersionMap::new(HashSeed::new(1));
         map.put("a", entry(2, Place::Deleted(0)));
         map.begin_refresh();
-        map.end_refresh(0);
+        map.end_refresh(0, SeqNo(9));
         map.put("a", entry(3, Place::Buffer(0)));
         map.begin_refresh();
-        map.end_refresh(0);
+        map.end_refresh(0, SeqNo(9));
         assert_eq!(map.get("a"), None, "it is in the segments now; an old tombstone must not hide it");
     }
 }
