@@ -8,12 +8,16 @@ use std::sync::Arc;
 
 use ringdex_engine::analysis::AnalyzerRegistry;
 use ringdex_engine::mapping::Mapping;
+use ringdex_net::cluster::allocation::AllocationInputs;
+use ringdex_net::cluster::ids::NodeId;
 use ringdex_net::cluster::state::{ClusterState, IndexMetadata};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::config::Config;
 use crate::error::ApiResult;
 use crate::memory::NodeMemory;
+use crate::rest::passed::{Answered, PassedOn};
 use crate::shard::message::{ShardId, ShardRequest, ShardResponse};
 use crate::stats::Snapshot;
 use crate::stats::hot::HotTask;
@@ -24,7 +28,54 @@ use crate::tasks::{Ask, Registry, TaskInfo};
 pub type LocalFuture<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
 
 /// A change of the cluster state: a pure function from the current state to the next one. `Ok(None)` = nothing to change.
-pub type StateUpdate = Box<dyn FnOnce(&ClusterState) -> ApiResult<Option<ClusterState>> + Send>;
+/// It may be run more than once: on a node that is not the master, again when the state has changed meanwhile.
+pub type StateUpdate = Box<dyn Fn(&ClusterState) -> ApiResult<Option<ClusterState>> + Send>;
+
+/// How urgent a change of the cluster state is; the more urgent the less.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[allow(missing_docs)] // the names are Elasticsearch's
+pub enum Priority {
+    Immediate,
+    Urgent,
+    High,
+    Normal,
+    Low,
+    Languid,
+}
+
+impl Priority {
+    /// All of them.
+    pub const ALL: [Priority; 6] =
+        [Priority::Immediate, Priority::Urgent, Priority::High, Priority::Normal, Priority::Low, Priority::Languid];
+
+    /// Its word.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Priority::Immediate => "IMMEDIATE",
+            Priority::Urgent => "URGENT",
+            Priority::High => "HIGH",
+            Priority::Normal => "NORMAL",
+            Priority::Low => "LOW",
+            Priority::Languid => "LANGUID",
+        }
+    }
+}
+
+/// A change of the cluster state that has not been answered yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PendingUpdate {
+    /// Counts those of this node.
+    pub number: u64,
+    /// How urgent it is.
+    pub priority: Priority,
+    /// What it is called.
+    pub source: String,
+    /// Whether it is in work.
+    pub executing: bool,
+    /// Milliseconds since it came.
+    pub waited_ms: u64,
+}
 
 /// The node, as one core sees it. Not `Send`: every core has its own.
 pub trait Backend {
@@ -35,9 +86,20 @@ pub trait Backend {
     /// applied it: new shards are started, removed ones are gone. `version` and `state_uuid` are set by the master.
     fn update_state(&self, source: &str, update: StateUpdate) -> LocalFuture<'_, ApiResult<Arc<ClusterState>>>;
 
+    /// Whether a master is known, and the state here is one of its.
+    fn has_master(&self) -> bool;
+
+    /// The changes that this node's queue has, in the order they are worked on. Those that count are the elected master's.
+    fn pending_updates(&self) -> LocalFuture<'_, Vec<PendingUpdate>>;
+
     /// Sends a request to a shard on whatever core. A full mailbox is 429 `es_rejected_execution_exception`;
     /// a shard that is not there is 503 `no_shard_available_action_exception`.
     fn shard(&self, shard: &ShardId, request: ShardRequest) -> LocalFuture<'_, ApiResult<ShardResponse>>;
+
+    /// The same to the copy on one node.
+    fn copy(&self, shard: &ShardId, _node: NodeId, request: ShardRequest) -> LocalFuture<'_, ApiResult<ShardResponse>> {
+        self.shard(shard, request)
+    }
 
     /// The compiled mapping and analyzers of an index at its present mapping version (cached by uuid and version).
     fn compiled(&self, index: &IndexMetadata) -> ApiResult<CompiledIndex>;
@@ -85,7 +147,13 @@ pub trait Backend {
     /// `/metrics`: Prometheus text from all cores.
     fn metrics_text(&self) -> LocalFuture<'_, String>;
 
-    /// State of each shard copy on this node, as health needs it: started, recovering, or failed with a reason.
+    /// What allocation goes by beyond the state. Only the elected master knows of the nodes' disks; another node knows the time.
+    fn allocation_inputs(&self) -> LocalFuture<'_, AllocationInputs>;
+
+    /// Passes a request on to another node, which answers it from what it knows itself.
+    fn ask_node(&self, node: NodeId, call: PassedOn, wait_ms: u64) -> LocalFuture<'_, ApiResult<Answered>>;
+
+    /// State of a shard copy on this node: started, recovering, or failed with a reason. What the cluster knows of it is in the routing.
     fn shard_health(&self, shard: &ShardId) -> ShardHealth;
 }
 

@@ -8,6 +8,10 @@
 //! | `memory` | `RINGDEX_MEMORY` | `--memory` | half of the machine's (or container's) |
 //! | `node.name` | `RINGDEX_NAME` | `--name` | host name |
 //! | `cluster.name` | `RINGDEX_CLUSTER_NAME` | | `elasticsearch` |
+//! | `transport` (or `transport.host` and `transport.port`) | `RINGDEX_TRANSPORT` | `--transport` | none: a cluster of one node |
+//! | `discovery.seed_hosts` | `RINGDEX_SEED_HOSTS` | `--seed-hosts` | none |
+//! | `cluster.initial_master_nodes` (names; only for the very first start) | `RINGDEX_INITIAL_MASTER_NODES` | `--initial-master-nodes` | this node, if there are no seed hosts |
+//! | `node.roles` | `RINGDEX_ROLES` | `--roles` | `master,data,ingest` |
 //! | `path.repo` | `RINGDEX_PATH_REPO` (comma-separated) | | none |
 //! | `node.attr.NAME` | `RINGDEX_NODE_ATTR_NAME` | | none |
 //! | `http.max_content_length` | `RINGDEX_HTTP_MAX_CONTENT_LENGTH` | | `100mb` |
@@ -16,10 +20,16 @@
 //!
 //! Any other key is kept as it is. An environment variable `RINGDEX_A_B` sets `a.b`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use ringdex_net::cluster::liveness::CheckConfig;
+use ringdex_net::cluster::state::Role;
+
+use crate::error::{ApiError, ApiResult};
+use crate::rest::params::parse_time;
 
 /// Everything a node is started with.
 #[derive(Clone, Debug, PartialEq)]
@@ -44,6 +54,14 @@ pub struct Config {
     pub max_content_length: usize,
     /// `http.read_timeout`: for the head of a request, and between two pieces of its body.
     pub read_timeout: Option<Duration>,
+    /// Where other nodes reach this one; none = a cluster of one node.
+    pub transport: Option<SocketAddr>,
+    /// Addresses to look for other nodes at.
+    pub seed_hosts: Vec<SocketAddr>,
+    /// Names of the nodes that vote first, when there is no cluster yet.
+    pub initial_master_nodes: Vec<String>,
+    /// What the node does.
+    pub roles: BTreeSet<Role>,
     /// Any further settings from the file, flat.
     pub other: Vec<(String, String)>,
 }
@@ -61,6 +79,10 @@ impl Default for Config {
             attributes: Vec::new(),
             max_content_length: 100 << 20,
             read_timeout: None,
+            transport: None,
+            seed_hosts: Vec::new(),
+            initial_master_nodes: Vec::new(),
+            roles: [Role::Master, Role::Data, Role::Ingest].into(),
             other: Vec::new(),
         }
     }
@@ -81,10 +103,22 @@ const KNOWN: &[&str] = &[
     "path.repo",
     "http.max_content_length",
     "http.read_timeout",
+    "transport",
+    "transport.host",
+    "transport.port",
+    "discovery.seed_hosts",
+    "cluster.initial_master_nodes",
+    "node.roles",
 ];
 
 /// The environment's short names.
-const SHORT: &[(&str, &str)] = &[("data", "path.data"), ("name", "node.name")];
+const SHORT: &[(&str, &str)] = &[
+    ("data", "path.data"),
+    ("name", "node.name"),
+    ("seed_hosts", "discovery.seed_hosts"),
+    ("initial_master_nodes", "cluster.initial_master_nodes"),
+    ("roles", "node.roles"),
+];
 
 /// Variables that are the command line's, not settings.
 const NOT_SETTINGS: &[&str] = &["config", "log", "log_format", "url"];
@@ -99,17 +133,33 @@ impl Config {
                 all.remove("http.host");
                 all.remove("http.port");
             }
+            if layer.contains_key("transport") {
+                all.remove("transport.host");
+                all.remove("transport.port");
+            }
             all.extend(layer.iter().map(|(k, v)| (k.clone(), v.clone())));
         }
         let bad = |key: &str, value: &str, why: String| format!("setting [{key}] is [{value}]: {why}");
         let mut config =
             Config { cores: allowed_cpus(), memory: machine_memory() / 2, name: host_name(), ..Config::default() };
         let (mut host, mut port) = (None, None);
+        let (mut transport_host, mut transport_port) = (None, None);
         for (key, value) in all {
             let fail = |why: String| bad(&key, &value, why);
             match key.as_str() {
                 "path.data" => config.data = value.into(),
-                "http" => config.http = address(&value).map_err(fail)?,
+                "http" => config.http = address(&value, HTTP_PORT).map_err(fail)?,
+                "transport" => config.transport = Some(address(&value, TRANSPORT_PORT).map_err(fail)?),
+                "transport.host" => transport_host = Some(value),
+                "transport.port" => transport_port = Some(value),
+                "discovery.seed_hosts" => {
+                    let seeds: Result<_, String> = list(&value).map(|seed| address(seed, TRANSPORT_PORT)).collect();
+                    config.seed_hosts = seeds.map_err(fail)?;
+                }
+                "cluster.initial_master_nodes" => {
+                    config.initial_master_nodes = list(&value).map(str::to_owned).collect();
+                }
+                "node.roles" => config.roles = roles(&value).map_err(fail)?,
                 "http.host" => host = Some(value),
                 "http.port" => port = Some(value),
                 "cores" => config.cores = cores(&value, &allowed_cpus()).map_err(fail)?,
@@ -122,7 +172,7 @@ impl Config {
                     config.max_content_length = usize::try_from(bytes).map_err(|e| fail(e.to_string()))?;
                 }
                 "http.read_timeout" => {
-                    let ms = crate::rest::params::parse_time(&value, &key).map_err(|e| fail(e.reason))?;
+                    let ms = parse_time(&value, &key).map_err(|e| fail(e.reason))?;
                     // As in Elasticsearch, 0 is the default again.
                     config.read_timeout = u64::try_from(ms).ok().filter(|ms| *ms > 0).map(Duration::from_millis);
                 }
@@ -133,10 +183,23 @@ impl Config {
             }
         }
         if let Some(host) = host {
-            config.http.set_ip(address(&format!("{host}:0")).map_err(|e| bad("http.host", &host, e))?.ip());
+            config.http.set_ip(address(&format!("{host}:0"), HTTP_PORT).map_err(|e| bad("http.host", &host, e))?.ip());
         }
         if let Some(port) = port {
             config.http.set_port(port.parse().map_err(|_| bad("http.port", &port, "not a port".into()))?);
+        }
+        if let Some(host) = transport_host {
+            let bound = address(&host, TRANSPORT_PORT).map_err(|e| bad("transport.host", &host, e))?;
+            config.transport.get_or_insert(bound).set_ip(bound.ip());
+        }
+        if let Some(port) = transport_port {
+            let parsed = port.parse().map_err(|_| bad("transport.port", &port, "not a port".into()))?;
+            config.transport.get_or_insert(SocketAddr::from(([127, 0, 0, 1], parsed))).set_port(parsed);
+        }
+        if config.transport.is_none() && !(config.seed_hosts.is_empty() && config.initial_master_nodes.is_empty()) {
+            return Err(
+                "a node that has seed hosts or initial master nodes needs [transport], where others reach it".into()
+            );
         }
         if config.name.is_empty() || config.cluster_name.is_empty() || config.cluster_name.contains(':') {
             return Err("names of nodes and clusters must not be empty, those of clusters have no [:]".into());
@@ -146,6 +209,23 @@ impl Config {
             return Err(bad("memory", &config.memory.to_string(), format!("at least {MEMORY_MIN} bytes are needed")));
         }
         Ok(config)
+    }
+
+    /// `cluster.fault_detection.*`: how often nodes look after each other, and what they take for a failure.
+    pub fn fault_detection(&self, follower: &mut CheckConfig, leader: &mut CheckConfig) -> ApiResult<()> {
+        for (name, check) in [("follower_check", follower), ("leader_check", leader)] {
+            let key = |part: &str| format!("cluster.fault_detection.{name}.{part}");
+            for (part, ms) in [("interval", &mut check.interval_ms), ("timeout", &mut check.timeout_ms)] {
+                if let Some(value) = self.setting(&key(part)) {
+                    *ms = u64::try_from(parse_time(value, &key(part))?).unwrap_or(0).max(1);
+                }
+            }
+            if let Some(value) = self.setting(&key("retry_count")) {
+                let wrong = || ApiError::illegal_argument(format!("[{}] is [{value}]: at least 1", key("retry_count")));
+                check.retries = value.parse().ok().filter(|n| *n > 0).ok_or_else(wrong)?;
+            }
+        }
+        Ok(())
     }
 
     /// A further setting by name.
@@ -226,14 +306,28 @@ fn list(text: &str) -> impl Iterator<Item = &str> {
     text.split(',').map(str::trim).filter(|s| !s.is_empty())
 }
 
-fn address(text: &str) -> Result<SocketAddr, String> {
+const HTTP_PORT: u16 = 9200;
+const TRANSPORT_PORT: u16 = 9300;
+
+fn roles(text: &str) -> Result<BTreeSet<Role>, String> {
+    let one = |name: &str| match name {
+        "master" => Ok(Role::Master),
+        "data" | "data_content" | "data_hot" | "data_warm" | "data_cold" => Ok(Role::Data),
+        "ingest" => Ok(Role::Ingest),
+        other => Err(format!("unknown role [{other}]; there are master, data and ingest")),
+    };
+    list(text).map(one).collect()
+}
+
+fn address(text: &str, port: u16) -> Result<SocketAddr, String> {
     if let Ok(port) = text.parse::<u16>() {
         return Ok(SocketAddr::from(([127, 0, 0, 1], port)));
     }
     if let Ok(ip) = text.parse::<IpAddr>() {
-        return Ok(SocketAddr::from((ip, 9200)));
+        return Ok(SocketAddr::from((ip, port)));
     }
-    let mut found = text.to_socket_addrs().map_err(|e| format!("not ADDRESS:PORT: {e}"))?;
+    let named = if text.contains(':') { text.to_owned() } else { format!("{text}:{port}") };
+    let mut found = named.to_socket_addrs().map_err(|e| format!("not ADDRESS:PORT: {e}"))?;
     found.next().ok_or_else(|| "no such address".to_owned())
 }
 
@@ -359,6 +453,28 @@ mod tests {
         let env = environment(&[("RINGDEX_PATH_REPO", "/x, /y"), ("RINGDEX_HTTP_MAX_CONTENT_LENGTH", "2mb")]);
         let config = Config::from_layers(&[env]).unwrap();
         assert_eq!((config.path_repo.len(), config.max_content_length), (2, 2 << 20));
+    }
+
+    #[test]
+    fn a_node_of_a_cluster_is_described_by_four_settings() {
+        let env = environment(&[
+            ("RINGDEX_TRANSPORT", "127.0.0.1:9301"),
+            ("RINGDEX_SEED_HOSTS", "127.0.0.1:9302, 127.0.0.2"),
+            ("RINGDEX_INITIAL_MASTER_NODES", "a,b"),
+            ("RINGDEX_ROLES", "master"),
+        ]);
+        let config = Config::from_layers(&[env]).unwrap();
+        assert_eq!(config.transport, Some("127.0.0.1:9301".parse().unwrap()));
+        let seeds: Vec<String> = config.seed_hosts.iter().map(ToString::to_string).collect();
+        assert_eq!(seeds, ["127.0.0.1:9302", "127.0.0.2:9300"]);
+        assert_eq!(config.initial_master_nodes, ["a", "b"]);
+        assert_eq!(config.roles, [Role::Master].into());
+        let file = toml_layer("node.roles = []\ntransport.port = 9305\n").unwrap();
+        let config = Config::from_layers(&[file]).unwrap();
+        assert_eq!((config.roles.len(), config.transport), (0, Some("127.0.0.1:9305".parse().unwrap())));
+        assert!(Config::from_layers(&[layer(&[("node.roles", "boss")])]).unwrap_err().contains("[boss]"));
+        let nowhere = Config::from_layers(&[layer(&[("discovery.seed_hosts", "127.0.0.1:1")])]).unwrap_err();
+        assert!(nowhere.contains("[transport]"), "{nowhere}");
     }
 
     #[test]

@@ -2,10 +2,13 @@
 
 use ringdex_engine::Error;
 use ringdex_engine::error::ParseError;
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 /// An error on its way to a client.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ApiError {
     /// HTTP status.
     pub status: u16,
@@ -20,7 +23,7 @@ pub struct ApiError {
     /// What `root_cause` lists; empty = the error itself.
     pub root_causes: Vec<ApiError>,
     /// Response headers, such as `Allow` or `Retry-After`.
-    pub headers: Vec<(&'static str, String)>,
+    pub headers: Vec<(Cow<'static, str>, String)>,
 }
 
 /// The result of everything a client can cause.
@@ -70,7 +73,7 @@ impl ApiError {
     /// Adds a response header.
     #[must_use]
     pub fn header(mut self, name: &'static str, value: impl Into<String>) -> ApiError {
-        self.headers.push((name, value.into()));
+        self.headers.push((name.into(), value.into()));
         self
     }
 
@@ -99,7 +102,9 @@ impl ApiError {
     pub fn to_cause(&self) -> Value {
         let mut out = Map::new();
         out.insert("type".into(), self.kind.clone().into());
-        out.insert("reason".into(), self.reason.clone().into());
+        // An error whose kind says everything has no reason.
+        let reason = Some(&self.reason).filter(|reason| !reason.is_empty());
+        out.insert("reason".into(), reason.cloned().into());
         for (k, v) in &self.extra {
             out.insert(k.clone(), v.clone());
         }

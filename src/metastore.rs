@@ -24,9 +24,9 @@
 //!
 //! On a full disk: blocks that have been written once are written again, so a save needs none. Both slots have at least
 //! twice the length of the state and a block. A save that would break this makes both slots larger first (`state-N.tmp`
-//! written and synced, renamed, directory synced: the content of a slot is never at stake), and is refused when there is
-//! no space: nothing is changed, and the next save may succeed. Into that reserve go states that have become no longer, and
-//! the one of a start, whose primary terms may have become longer. So a node starts, and deletes indices, on a full disk.
+//! written and synced, renamed, directory synced: the content of a slot is never at stake), and when there is no space goes
+//! into that reserve. Updates that make a state longer are refused before (`reserve`); what the cluster decides, which nobody
+//! can refuse, finds room. So a node starts, takes part in elections, and deletes indices, on a full disk.
 //!
 //! A new node saves twice, so that from then on both slots are there. Neither slot = a new node. A slot that cannot be
 //! read beside a valid one is a save that was cut short, and reported. Slots that are there and none can be read are
@@ -53,8 +53,16 @@ const DIGITS: u64 = 16;
 pub struct Persisted {
     /// 22 characters, URL-safe; the node's for ever.
     pub node_id: String,
+    /// The term this node has voted in last, if that is not the state's.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub current_term: u64,
     /// Last accepted state.
     pub state: ClusterState,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // as serde calls it
+fn is_zero(n: &u64) -> bool {
+    *n == 0
 }
 
 /// The two slots.
@@ -100,20 +108,10 @@ impl<D: Directory> MetaStore<D> {
         Ok((MetaStore { directory, sequence: loaded.sequence, slot, length, capacity }, loaded))
     }
 
-    /// Makes `persisted` the state that the next start finds. After [`Error::DiskFull`] nothing has changed. After any other
-    /// error it is unknown which of the two states that is; the store must not be used again.
+    /// Makes `persisted` the state that the next start finds, on a full disk in the reserve. After [`Error::DiskFull`] nothing
+    /// has changed. After any other error it is unknown which of the two states that is; the store must not be used again.
     pub async fn save(&mut self, persisted: &Persisted) -> Result<()> {
         let bytes = encode(self.sequence + 1, persisted)?;
-        let may_use_reserve = bytes.len() as u64 <= self.length + DIGITS;
-        self.put(bytes, may_use_reserve).await
-    }
-
-    /// The same for the state of a start, without which there would be none: on a full disk it may use the reserve.
-    pub async fn save_at_start(&mut self, persisted: &Persisted) -> Result<()> {
-        self.put(encode(self.sequence + 1, persisted)?, true).await
-    }
-
-    async fn put(&mut self, bytes: Vec<u8>, may_use_reserve: bool) -> Result<()> {
         let length = bytes.len() as u64;
         let wanted = 2 * length + BLOCK as u64;
         let slot = 1 - self.slot;
@@ -123,20 +121,36 @@ impl<D: Directory> MetaStore<D> {
         let written = match grown {
             Ok(()) if self.capacity[slot] >= wanted => self.overwrite(slot, bytes).await,
             Ok(()) => match self.replace(slot, bytes.clone(), length).await {
-                Err(Error::DiskFull { .. }) if may_use_reserve && length <= self.capacity[slot] => {
-                    self.overwrite(slot, bytes).await
-                }
+                Err(Error::DiskFull { .. }) if length <= self.capacity[slot] => self.overwrite(slot, bytes).await,
                 other => other,
             },
-            Err(Error::DiskFull { .. }) if may_use_reserve && length <= self.capacity[slot] => {
-                self.overwrite(slot, bytes).await
-            }
+            Err(Error::DiskFull { .. }) if length <= self.capacity[slot] => self.overwrite(slot, bytes).await,
             Err(e) => Err(e),
         };
         written?;
         self.sequence += 1;
         self.slot = slot;
         self.length = length;
+        Ok(())
+    }
+
+    /// Sees to it that [`save`](Self::save) of `persisted` leaves the reserve as it is: to be asked before a state is decided on
+    /// that may be refused. After [`Error::DiskFull`] nothing has changed.
+    pub async fn reserve(&mut self, persisted: &Persisted) -> Result<()> {
+        let length = encode(self.sequence + 1, persisted)?.len() as u64;
+        if self.length == 0 || length <= self.length + DIGITS {
+            return Ok(());
+        }
+        let wanted = 2 * length + BLOCK as u64;
+        if self.capacity[self.slot] < wanted {
+            self.grow_present(length).await?;
+        }
+        if self.capacity[1 - self.slot] < wanted {
+            // Whatever is in it is older. As long as it is, the present state may be there twice.
+            let mut present = self.directory.read(SLOTS[self.slot]).await?;
+            present.truncate(self.length as usize);
+            self.replace(1 - self.slot, present, length).await?;
+        }
         Ok(())
     }
 
@@ -313,7 +327,7 @@ mod tests {
     fn persisted(version: u64) -> Persisted {
         let mut state = ClusterState { version, cluster_name: "c".into(), ..ClusterState::default() };
         state.persistent_settings.insert("a.b".into(), json!("x".repeat(version as usize * 700 % 9000)));
-        Persisted { node_id: "n".into(), state }
+        Persisted { node_id: "n".into(), state, ..Persisted::default() }
     }
 
     fn golden(format: u32) -> Vec<u8> {
@@ -330,7 +344,7 @@ mod tests {
 
     #[test]
     fn golden_bytes_of_format_2_and_what_follows_them_means_nothing() {
-        let persisted = Persisted { node_id: "abc".into(), state: ClusterState::default() };
+        let persisted = Persisted { node_id: "abc".into(), ..Persisted::default() };
         let mut bytes = encode(3, &persisted).unwrap();
         assert_eq!(bytes, golden(2));
         let valid = || Valid { sequence: 3, length: golden(2).len() as u64, persisted: persisted.clone() };
@@ -450,29 +464,30 @@ mod tests {
     }
 
     #[test]
-    fn the_reserve_is_for_starts_and_for_states_that_do_not_grow() {
+    fn the_reserve_is_for_what_cannot_be_refused() {
         block_on(async {
             let disk = SimDirectory::new(1);
             let mut store = saved(&disk, 1).await;
             disk.limit_space(Some(0));
             let mut bytes = 700;
-            while store.save(&long(2, bytes)).await.is_ok() {
+            while store.reserve(&long(2, bytes)).await.is_ok() {
+                store.save(&long(2, bytes)).await.unwrap();
                 bytes += 100;
             }
             assert!(bytes > 20_000, "refused at {bytes}");
-            store.save(&long(2, bytes - 100)).await.unwrap();
+            store.reserve(&long(2, bytes - 99)).await.unwrap();
             store.save(&long(2, bytes - 99)).await.unwrap();
             // A start, again and again, each with terms that are longer.
             for start in 0..20 {
                 let (mut store, loaded) = MetaStore::open(disk.clone()).await.unwrap();
                 let expected = if start == 0 { bytes - 99 } else { bytes + start * 1000 - 1000 };
                 assert_eq!(loaded.persisted, Some(long(2, expected)));
-                store.save_at_start(&long(2, bytes + start * 1000)).await.unwrap();
+                store.save(&long(2, bytes + start * 1000)).await.unwrap();
             }
             // And an index is deleted.
             let (mut store, _) = MetaStore::open(disk.clone()).await.unwrap();
             store.save(&long(2, bytes)).await.unwrap();
-            let refused = store.save(&long(2, bytes + 100)).await;
+            let refused = store.reserve(&long(2, bytes + 100)).await;
             assert!(matches!(refused, Err(Error::DiskFull { .. })), "{refused:?}");
             let (_, loaded) = MetaStore::open(disk).await.unwrap();
             assert_eq!(loaded.persisted, Some(long(2, bytes)));

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::pin::{Pin, pin};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
@@ -26,20 +26,26 @@ const START_MS: i64 = 1_700_000_000_000;
 /// Number of the future given to [`SimWorld::block_on`]; tasks have the others.
 const MAIN: usize = usize::MAX;
 
-/// A simulated machine: clock, scheduler, disks. Cheap to clone. Implements [`NodeIo`].
+/// A simulated machine, or one of several under one clock and scheduler: what is spawned through it dies with it. Cheap to clone.
+/// Implements [`NodeIo`].
 #[derive(Clone)]
-pub struct SimWorld(Rc<World>);
+pub struct SimWorld(Rc<World>, u32);
 
 struct World {
     seed: u64,
     random: Cell<u64>,
     now_ns: Cell<u64>,
-    tasks: RefCell<Vec<Option<LocalFuture<'static, ()>>>>,
+    /// With the machine each belongs to.
+    tasks: RefCell<Vec<Option<(u32, LocalFuture<'static, ()>)>>>,
     free: RefCell<Vec<usize>>,
     ready: Arc<Mutex<Vec<usize>>>,
     timers: RefCell<BTreeMap<(u64, u64), Waker>>,
     timer_count: Cell<u64>,
     disks: RefCell<BTreeMap<PathBuf, SimDirectory>>,
+    /// How long a call of a disk below a path takes at most.
+    latency: RefCell<BTreeMap<PathBuf, Duration>>,
+    /// Machines that do not run, and their tasks that were to.
+    frozen: RefCell<BTreeMap<u32, Vec<usize>>>,
 }
 
 struct TaskWaker {
@@ -60,17 +66,75 @@ impl SimWorld {
     /// A world whose every choice follows from `seed`.
     #[must_use]
     pub fn new(seed: u64) -> SimWorld {
-        SimWorld(Rc::new(World {
-            seed,
-            random: Cell::new(seed ^ 0x9e37_79b9_7f4a_7c15),
-            now_ns: Cell::new(1),
-            tasks: RefCell::default(),
-            free: RefCell::default(),
-            ready: Arc::default(),
-            timers: RefCell::default(),
-            timer_count: Cell::new(0),
-            disks: RefCell::default(),
-        }))
+        SimWorld(
+            Rc::new(World {
+                seed,
+                random: Cell::new(seed ^ 0x9e37_79b9_7f4a_7c15),
+                now_ns: Cell::new(1),
+                tasks: RefCell::default(),
+                free: RefCell::default(),
+                ready: Arc::default(),
+                timers: RefCell::default(),
+                timer_count: Cell::new(0),
+                disks: RefCell::default(),
+                latency: RefCell::default(),
+                frozen: RefCell::default(),
+            }),
+            0,
+        )
+    }
+
+    /// Another machine of the same world.
+    #[must_use]
+    pub fn machine(&self, number: u32) -> SimWorld {
+        SimWorld(Rc::clone(&self.0), number)
+    }
+
+    /// Stops this machine where it stands, as a stopped process is; timers run out meanwhile.
+    pub fn freeze(&self) {
+        self.0.frozen.borrow_mut().entry(self.1).or_default();
+    }
+
+    /// Lets it go on.
+    pub fn thaw(&self) {
+        for task in self.0.frozen.borrow_mut().remove(&self.1).unwrap_or_default() {
+            self.waker(task).wake();
+        }
+    }
+
+    /// Every call of a disk below `path` takes up to `most` from now on.
+    pub fn set_latency(&self, path: &Path, most: Duration) {
+        self.0.latency.borrow_mut().insert(path.to_owned(), most);
+    }
+
+    /// The disks below `path`, with their paths.
+    #[must_use]
+    pub fn disks(&self, path: &Path) -> Vec<(PathBuf, SimDirectory)> {
+        let disks = self.0.disks.borrow();
+        disks.iter().filter(|(at, _)| at.starts_with(path)).map(|(at, disk)| (at.clone(), disk.clone())).collect()
+    }
+
+    /// Ends what this machine runs; with `power`, its disks (those below `path`) lose what a power loss takes.
+    pub fn crash_machine(&self, path: &Path, power: bool) {
+        self.0.frozen.borrow_mut().remove(&self.1);
+        let mut gone = Vec::new();
+        {
+            let mut tasks = self.0.tasks.borrow_mut();
+            for (slot, task) in tasks.iter_mut().enumerate() {
+                if task.as_ref().is_some_and(|(machine, _)| *machine == self.1) {
+                    gone.push(task.take());
+                    self.0.free.borrow_mut().push(slot);
+                }
+            }
+        }
+        // What they hold may wake others.
+        drop(gone);
+        for (_, disk) in self.disks(path) {
+            if power {
+                disk.crash();
+                disk.restart();
+            }
+        }
     }
 
     /// Runs `future` to its end, and all spawned tasks as far as they get meanwhile.
@@ -101,7 +165,13 @@ impl SimWorld {
     pub fn disk(&self, path: &Path) -> SimDirectory {
         let mut disks = self.0.disks.borrow_mut();
         let seed = self.0.seed.wrapping_add(disks.len() as u64 * 7919);
-        disks.entry(path.to_owned()).or_insert_with(|| SimDirectory::new(seed)).clone()
+        let make = || {
+            let disk = SimDirectory::new(seed);
+            let (world, path) = (Rc::downgrade(&self.0), path.to_owned());
+            disk.set_latency(Some(Rc::new(move || latency(&world, &path))));
+            disk
+        };
+        disks.entry(path.to_owned()).or_insert_with(make).clone()
     }
 
     /// Power loss: every task is gone, every disk keeps what a crash leaves of it, and can be opened again.
@@ -139,14 +209,21 @@ impl SimWorld {
     }
 
     fn run_task(&self, task: usize) {
+        let mut frozen = self.0.frozen.borrow_mut();
+        let machine = self.0.tasks.borrow().get(task).and_then(|task| task.as_ref().map(|(machine, _)| *machine));
+        if let Some(held) = machine.and_then(|machine| frozen.get_mut(&machine)) {
+            held.push(task);
+            return;
+        }
+        drop(frozen);
         let taken = self.0.tasks.borrow_mut().get_mut(task).and_then(Option::take);
-        let Some(mut future) = taken else { return };
+        let Some((machine, mut future)) = taken else { return };
         let waker = self.waker(task);
         match future.as_mut().poll(&mut Context::from_waker(&waker)) {
             Poll::Ready(()) => self.0.free.borrow_mut().push(task),
             Poll::Pending => {
                 if let Some(slot) = self.0.tasks.borrow_mut().get_mut(task) {
-                    *slot = Some(future);
+                    *slot = Some((machine, future));
                 }
             }
         }
@@ -166,6 +243,20 @@ impl SimWorld {
         let z = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         z ^ (z >> 31)
+    }
+}
+
+/// What a call of the disk at `path` waits for.
+fn latency(world: &Weak<World>, path: &Path) -> Pin<Box<dyn Future<Output = ()>>> {
+    let Some(world) = world.upgrade().map(|world| SimWorld(world, 0)) else { return Box::pin(std::future::ready(())) };
+    let most = {
+        let latency = world.0.latency.borrow();
+        let mut below = path.ancestors().filter_map(|at| latency.get(at));
+        below.next().map_or(0, |most| most.as_nanos() as u64)
+    };
+    match most {
+        0 => Box::pin(std::future::ready(())),
+        most => world.sleep(Duration::from_nanos(world.next_random() % most)),
     }
 }
 
@@ -258,11 +349,11 @@ impl NodeIo for SimWorld {
             let mut tasks = self.0.tasks.borrow_mut();
             match self.0.free.borrow_mut().pop() {
                 Some(slot) => {
-                    tasks[slot] = Some(task);
+                    tasks[slot] = Some((self.1, task));
                     slot
                 }
                 None => {
-                    tasks.push(Some(task));
+                    tasks.push(Some((self.1, task)));
                     tasks.len() - 1
                 }
             }

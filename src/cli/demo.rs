@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -21,6 +22,9 @@ const ACCOUNTS_INDEX: &str = "accounts";
 /// A thousand documents need no more.
 const CORES_MAX: usize = 4;
 const READY_WAIT: Duration = Duration::from_secs(30);
+/// Of each node of several.
+const MEMORY_MIN: u64 = 128 << 20;
+const STOP_WAIT: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -35,6 +39,9 @@ pub(super) struct DemoArgs {
     /// End after the requests instead of serving on
     #[arg(long)]
     once: bool,
+    /// How many nodes; further ones are processes of their own, to be killed by whoever likes to see what happens
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=9))]
+    nodes: u16,
 }
 
 /// Why a demo ended early.
@@ -76,12 +83,14 @@ pub(super) fn run(args: &DemoArgs) -> Result<i32, String> {
     // Before anything is left behind by a Ctrl-C.
     let mut signals = node::stop_signals()?;
     let scratch = Scratch::new()?;
-    let (node, taken) = start(&scratch.0)?;
+    let (mut config, taken) = configure(&scratch.0)?;
+    let others = Others::start(&mut config, args.nodes, &scratch.0)?;
+    let node = Node::start(config)?;
     let address = node.address();
     let mut out = std::io::stdout();
     let shown = introduce(&mut out, address, taken, &scratch.0)
-        .and_then(|()| tour(&mut out, &mut Http::new(address)))
-        .and_then(|()| if args.once { Ok(()) } else { invite(&mut out, address, &scratch.0) });
+        .and_then(|()| tour(&mut out, &mut Http::new(address), args.nodes))
+        .and_then(|()| if args.once { Ok(()) } else { invite(&mut out, address, &scratch.0, &others) });
     let code = match shown {
         Ok(()) if args.once => i32::from(!node.stop()),
         Ok(()) => node::serve_until_stopped(node, &mut signals),
@@ -96,12 +105,80 @@ pub(super) fn run(args: &DemoArgs) -> Result<i32, String> {
             }
         }
     };
+    drop(others);
     drop(scratch);
     Ok(code)
 }
 
-/// A node on `data`, and the address that it should have had but that was taken.
-fn start(data: &Path) -> Result<(Node, Option<SocketAddr>), String> {
+/// Nodes besides the one in this process; they stop when dropped.
+struct Others(Vec<(SocketAddr, Child)>);
+
+impl Others {
+    /// Starts them, and tells the first, not yet started, of them.
+    fn start(config: &mut Config, nodes: u16, data: &Path) -> Result<Others, String> {
+        let mut others = Others(Vec::new());
+        if nodes == 1 {
+            return Ok(others);
+        }
+        let transports: Vec<SocketAddr> = (0..nodes).map(|_| free_address()).collect::<Result<_, _>>()?;
+        let names: Vec<String> = (1..=nodes).map(|n| format!("n{n}")).collect();
+        let seeds: Vec<String> = transports.iter().map(ToString::to_string).collect();
+        let (voters, seeds_text) = (names.join(","), seeds.join(","));
+        let cpus = config::allowed_cpus();
+        // The nodes share what one would have.
+        config.memory = (config.memory / u64::from(nodes)).max(MEMORY_MIN);
+        config.cores = vec![cpus[0]];
+        config.name.clone_from(&names[0]);
+        config.transport = Some(transports[0]);
+        config.seed_hosts.clone_from(&transports);
+        config.initial_master_nodes.clone_from(&names);
+        let program = std::env::current_exe().map_err(|e| e.to_string())?;
+        for n in 1..usize::from(nodes) {
+            let near = SocketAddr::new(config.http.ip(), config.http.port().saturating_add(n as u16));
+            let http = if config.http.port() != 0 && TcpListener::bind(near).is_ok() { near } else { free_address()? };
+            let child = Command::new(&program)
+                .arg("serve")
+                .args(["--data", &data.join(&names[n]).to_string_lossy(), "--http", &http.to_string()])
+                .args(["--transport", &seeds[n], "--seed-hosts", &seeds_text, "--initial-master-nodes", &voters])
+                // With a comma it is a CPU, not a count.
+                .args(["--name", &names[n], "--cores", &format!("{},", cpus[n % cpus.len()])])
+                .args(["--memory", &config.memory.to_string(), "--log", "error"])
+                .stdout(Stdio::null())
+                .spawn()
+                .map_err(|e| format!("cannot start [{}]: {e}", program.display()))?;
+            others.0.push((http, child));
+        }
+        Ok(others)
+    }
+}
+
+impl Drop for Others {
+    fn drop(&mut self) {
+        for (_, child) in &self.0 {
+            // A Ctrl-C at the terminal has reached them, too; some may be gone.
+            if let Some(pid) = i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw) {
+                let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+            }
+        }
+        let until = Instant::now() + STOP_WAIT;
+        for (_, child) in &mut self.0 {
+            while matches!(child.try_wait(), Ok(None)) && Instant::now() < until {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// An address nobody listened on a moment ago.
+fn free_address() -> Result<SocketAddr, String> {
+    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).map_err(|e| e.to_string())
+}
+
+/// The settings of a node on `data`, and the address that it should have had but that was taken.
+fn configure(data: &Path) -> Result<(Config, Option<SocketAddr>), String> {
+    let data = data.join("n1");
     let place = Layer::from([("path.data".to_owned(), data.to_string_lossy().into_owned())]);
     let mut config = Config::from_layers(&[config::environment_layer(std::env::vars()), place])?;
     config.cores.truncate(CORES_MAX);
@@ -110,7 +187,7 @@ fn start(data: &Path) -> Result<(Node, Option<SocketAddr>), String> {
     if taken {
         config.http.set_port(0);
     }
-    Ok((Node::start(config)?, taken.then_some(wanted)))
+    Ok((config, taken.then_some(wanted)))
 }
 
 fn introduce(out: &mut impl Write, address: SocketAddr, taken: Option<SocketAddr>, data: &Path) -> Result<(), Failure> {
@@ -121,7 +198,20 @@ fn introduce(out: &mut impl Write, address: SocketAddr, taken: Option<SocketAddr
     Ok(())
 }
 
-fn invite(out: &mut impl Write, address: SocketAddr, data: &Path) -> Result<(), Failure> {
+fn invite(out: &mut impl Write, address: SocketAddr, data: &Path, others: &Others) -> Result<(), Failure> {
+    if !others.0.is_empty() {
+        let list = |of: &dyn Fn(&(SocketAddr, Child)) -> String| others.0.iter().map(of).collect::<Vec<_>>().join(", ");
+        writeln!(
+            out,
+            "\n{} nodes hold two copies of the accounts; any node answers. The others are on {} (processes {}).\n\
+             Kill one with kill -9 and look again:\n\n  \
+             curl 'http://{address}/_cat/nodes?v'\n  \
+             curl 'http://{address}/_cat/shards/{ACCOUNTS_INDEX}?v'",
+            others.0.len() + 1,
+            list(&|(http, _)| format!("http://{http}")),
+            list(&|(_, child)| child.id().to_string()),
+        )?;
+    }
     writeln!(
         out,
         "\nAll answers are as a scan of the file has them. Now you:\n\n  \
@@ -199,9 +289,9 @@ impl Account<'_> {
 }
 
 /// Loads the sample, asks, compares.
-fn tour(out: &mut impl Write, server: &mut impl Ask) -> Result<(), Failure> {
+fn tour(out: &mut impl Write, server: &mut impl Ask, nodes: u16) -> Result<(), Failure> {
     let accounts: Vec<Account<'_>> = ACCOUNTS.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
-    ready(server)?;
+    ready(server, nodes)?;
     load(out, server, accounts.len())?;
     words(out, server, &accounts)?;
     filters(out, server, &accounts)?;
@@ -210,11 +300,12 @@ fn tour(out: &mut impl Write, server: &mut impl Ask) -> Result<(), Failure> {
     concurrency(out, server)
 }
 
-/// Waits for the cluster state; before it everything is answered with 503.
-fn ready(server: &mut impl Ask) -> Result<(), Failure> {
+/// Waits for all nodes and the cluster state; before it everything is answered with 503.
+fn ready(server: &mut impl Ask, nodes: u16) -> Result<(), Failure> {
     let until = Instant::now() + READY_WAIT;
+    let path = format!("/_cluster/health?wait_for_nodes={nodes}&timeout=30s");
     loop {
-        let (status, answer) = server.ask("GET", "/_cluster/health", "").map_err(Failure::Broken)?;
+        let (status, answer) = server.ask("GET", &path, "").map_err(Failure::Broken)?;
         match status {
             200 => return Ok(()),
             503 if Instant::now() < until => std::thread::sleep(Duration::from_millis(10)),
@@ -460,7 +551,7 @@ mod tests {
     #[test]
     fn a_wrong_answer_is_named() {
         let check = |path: &'static str, answer: Value, expected: &str| {
-            let told = tour(&mut Vec::new(), &mut Liar { path, answer });
+            let told = tour(&mut Vec::new(), &mut Liar { path, answer }, 1);
             let Err(Failure::Wrong(text)) = told else { panic!("{path}: {told:?}") };
             assert!(text.contains(expected), "{text}");
         };

@@ -42,6 +42,10 @@ Settings come from defaults, then the file, then the environment, then flags; la
   --cores     RINGDEX_CORES                     cores = 4                 every CPU we may use
   --memory    RINGDEX_MEMORY                    memory = \"8gb\"            half of the machine's
   --name      RINGDEX_NAME                      node.name = \"n1\"          host name
+  --transport               RINGDEX_TRANSPORT             transport = \"ADDR:PORT\"             none: a cluster of one node
+  --seed-hosts              RINGDEX_SEED_HOSTS            discovery.seed_hosts = [...]        none
+  --initial-master-nodes    RINGDEX_INITIAL_MASTER_NODES  cluster.initial_master_nodes        this node, without seed hosts
+  --roles                   RINGDEX_ROLES                 node.roles = [\"master\", \"data\"]     master,data,ingest
               RINGDEX_CLUSTER_NAME              cluster.name = \"c\"        elasticsearch
               RINGDEX_PATH_REPO=/a,/b           path.repo = [\"/a\", \"/b\"]  none
               RINGDEX_NODE_ATTR_RACK=r1         node.attr.rack = \"r1\"     none
@@ -92,6 +96,18 @@ struct ServeArgs {
     /// Name of the node [default: host name]
     #[arg(long, value_name = "NODE")]
     name: Option<String>,
+    /// Where other nodes reach this one [default: none, a cluster of one node]
+    #[arg(long, value_name = "ADDR:PORT")]
+    transport: Option<String>,
+    /// Where to look for other nodes
+    #[arg(long, value_name = "LIST")]
+    seed_hosts: Option<String>,
+    /// Names of the nodes that vote first; only when the cluster is new
+    #[arg(long, value_name = "LIST")]
+    initial_master_nodes: Option<String>,
+    /// What the node does: master, data, ingest; empty = it only coordinates
+    #[arg(long, value_name = "LIST")]
+    roles: Option<String>,
     /// Settings file (TOML)
     #[arg(long, value_name = "FILE", env = "RINGDEX_CONFIG")]
     config: Option<PathBuf>,
@@ -106,6 +122,10 @@ impl ServeArgs {
             ("cores", &self.cores),
             ("memory", &self.memory),
             ("node.name", &self.name),
+            ("transport", &self.transport),
+            ("discovery.seed_hosts", &self.seed_hosts),
+            ("cluster.initial_master_nodes", &self.initial_master_nodes),
+            ("node.roles", &self.roles),
         ];
         flags.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value.clone()?))).collect()
     }

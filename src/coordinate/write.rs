@@ -14,6 +14,7 @@ use crate::metadata::create::{CreateIndex, create};
 use crate::metadata::{resolve, settings};
 use crate::rest::filter::glob;
 use crate::rest::params::{ActiveShards, parse_active_shards};
+use crate::rest::passed::until_master;
 use crate::shard::message::{
     RefreshPolicy, ShardId, ShardRequest, ShardResponse, UpdateOp, VersionMatch, WriteKind, WriteOp, WriteRequest,
     WriteResult,
@@ -94,7 +95,7 @@ struct Placed {
 /// Runs all operations; one result each, in order. A failing one does not stop the others.
 pub async fn write(backend: &SharedBackend, ops: Vec<ClientOp>, options: &WriteOptions) -> Vec<Written> {
     let mut results: Vec<Option<Written>> = ops.iter().map(|_| None).collect();
-    let failures = create_missing(backend, &ops).await;
+    let failures = create_missing(backend, &ops, options.timeout_ms).await;
     let state = backend.state();
     let mut groups: BTreeMap<(String, u32), (Arc<IndexMetadata>, Vec<Placed>)> = BTreeMap::new();
     for (at, op) in ops.into_iter().enumerate() {
@@ -155,15 +156,16 @@ async fn write_shard(
     let ops: Vec<WriteOp> = placed.into_iter().map(|p| p.op).collect();
     let answer = async {
         wait_for_copies(backend, &index, &id, &options, &summary).await?;
-        let request = WriteRequest { ops, refresh: options.refresh, wait_for_sync: options.wait_for_sync };
+        let timeout_ms = options.timeout_ms.max(0) as u64;
+        let request = WriteRequest { ops, refresh: options.refresh, wait_for_sync: options.wait_for_sync, timeout_ms };
         match backend.shard(&id, ShardRequest::Write(request)).await? {
             ShardResponse::Write(response) => Ok(response),
             _ => Err(ApiError::new(500, "illegal_state_exception", "a write was answered by something else")),
         }
     }
     .await;
-    let one = |at: usize, id: String, result, forced_refresh, fsynced| {
-        let written = Written { index: index.name.clone(), id, result, forced_refresh, copies, successful: 1, fsynced };
+    let one = |at: usize, id: String, result, forced_refresh, fsynced, successful| {
+        let written = Written { index: index.name.clone(), id, result, forced_refresh, copies, successful, fsynced };
         (at, written)
     };
     match answer {
@@ -171,9 +173,9 @@ async fn write_shard(
             let forced = response.forced_refresh;
             let fsynced = options.wait_for_sync.map(|_| u32::from(response.fsynced));
             let items = names.into_iter().zip(response.items);
-            items.map(|((at, id), result)| one(at, id, result, forced, fsynced)).collect()
+            items.map(|((at, id), result)| one(at, id, result, forced, fsynced, response.copies)).collect()
         }
-        Err(error) => names.into_iter().map(|(at, id)| one(at, id, Err(error.clone()), false, None)).collect(),
+        Err(error) => names.into_iter().map(|(at, id)| one(at, id, Err(error.clone()), false, None, 0)).collect(),
     }
 }
 
@@ -196,21 +198,29 @@ fn describe(index: &str, shard: u32, placed: &[Placed]) -> String {
 /// Copies of a shard that take part in writes now.
 #[must_use]
 pub fn active_copies(backend: &SharedBackend, shard: &ShardId) -> u32 {
-    u32::from(backend.shard_health(shard) == ShardHealth::Started)
+    let state = backend.state();
+    match state.routing.get(&*shard.uuid) {
+        Some(routing) if state.nodes.len() > 1 => {
+            routing.copies(shard.shard).iter().filter(|copy| copy.active()).count() as u32
+        }
+        _ => u32::from(backend.shard_health(shard) == ShardHealth::Started),
+    }
 }
 
 /// How many copies `wait_for_active_shards` means for an index.
 pub fn copies_needed(index: &IndexMetadata, active: ActiveShards) -> ApiResult<u32> {
     let all = 1 + index.number_of_replicas;
+    let active = match active {
+        ActiveShards::Default => parse_active_shards(settings::get(index, "index.write.wait_for_active_shards"))?,
+        given => given,
+    };
     let needed = match active {
-        ActiveShards::Default => match parse_active_shards(settings::get(index, "index.write.wait_for_active_shards"))?
-        {
-            ActiveShards::All => all,
-            ActiveShards::Count(n) => n,
-            ActiveShards::Default => 1,
-        },
+        ActiveShards::Default => 1,
         ActiveShards::All => all,
         ActiveShards::Count(n) => n,
+        // One copy of two is no minority that another majority could stand against.
+        ActiveShards::Quorum if index.number_of_replicas < 2 => 1,
+        ActiveShards::Quorum => all / 2 + 1,
     };
     Ok(needed)
 }
@@ -227,7 +237,9 @@ async fn wait_for_copies(
     loop {
         let have = active_copies(backend, shard);
         // The shard itself answers for a missing primary; only more copies than that are waited for here.
-        if have >= needed || (needed <= 1 && have == 0 && backend.shard_health(shard) == ShardHealth::Missing) {
+        // A primary that is not there yet is waited for where the request goes to.
+        let elsewhere = backend.state().nodes.len() > 1 || backend.shard_health(shard) == ShardHealth::Missing;
+        if have >= needed || (needed <= 1 && have == 0 && elsewhere) {
             return Ok(());
         }
         let waited_ms = (backend.monotonic_ns() - start) / 1_000_000;
@@ -330,7 +342,7 @@ fn alias_routing(index: &IndexMetadata, name: &str, given: Option<String>) -> Ap
 }
 
 /// Creates the indices that operations need and that are not there; what could not be created, and why.
-async fn create_missing(backend: &SharedBackend, ops: &[ClientOp]) -> BTreeMap<String, ApiError> {
+async fn create_missing(backend: &SharedBackend, ops: &[ClientOp], timeout_ms: i64) -> BTreeMap<String, ApiError> {
     let state = backend.state();
     let now_ms = backend.now_ms();
     let mut failures = BTreeMap::new();
@@ -346,7 +358,11 @@ async fn create_missing(backend: &SharedBackend, ops: &[ClientOp]) -> BTreeMap<S
         if !state_lacks(&state, &op.index, now_ms) {
             continue;
         }
-        if let Err(error) = auto_create(backend, &state, &op.index).await {
+        let created = match until_master(backend, timeout_ms).await {
+            Ok(()) => auto_create(backend, &state, &op.index).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = created {
             failures.insert(op.index.clone(), error);
         }
     }

@@ -69,15 +69,58 @@ pub fn check(state: &ClusterState, index: &IndexMetadata, level: Level) -> ApiRe
     .with("index", index.name.clone()))
 }
 
+/// What is refused while there is no master (`cluster.no_master_block`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum NoMaster {
+    /// Changes of metadata: nobody can make them.
+    MetadataWrite,
+    /// Changes of documents too: what is written could be on the losing side.
+    Write,
+    /// Reads too.
+    All,
+}
+
+impl NoMaster {
+    /// Words of the setting.
+    pub const WORDS: [&str; 3] = ["write", "metadata_write", "all"];
+
+    /// As the settings of the last known state have it.
+    #[must_use]
+    pub fn of(state: &ClusterState) -> NoMaster {
+        match cluster_setting(state, "cluster.no_master_block") {
+            Some("all") => NoMaster::All,
+            Some("metadata_write") => NoMaster::MetadataWrite,
+            _ => NoMaster::Write,
+        }
+    }
+
+    /// As `_cluster/state` shows it.
+    #[must_use]
+    pub fn levels(self) -> &'static [&'static str] {
+        match self {
+            NoMaster::MetadataWrite => &["metadata_write"],
+            NoMaster::Write => &["write", "metadata_write"],
+            NoMaster::All => &["read", "write", "metadata_read", "metadata_write"],
+        }
+    }
+
+    /// The refusal.
+    #[must_use]
+    pub fn error() -> ApiError {
+        ApiError::new(503, "cluster_block_exception", "blocked by: [SERVICE_UNAVAILABLE/2/no master];")
+    }
+}
+
+fn cluster_setting<'a>(state: &'a ClusterState, name: &str) -> Option<&'a str> {
+    state.transient_settings.get(name).or_else(|| state.persistent_settings.get(name))?.as_str()
+}
+
 /// Refuses when the whole cluster is blocked for `level`.
 pub fn check_cluster(state: &ClusterState, level: Level) -> ApiResult<()> {
     if !matches!(level, Level::Write | Level::MetadataWrite | Level::MetadataDelete) {
         return Ok(());
     }
-    let on = |name: &str| {
-        let value = state.transient_settings.get(name).or_else(|| state.persistent_settings.get(name));
-        value.and_then(|v| v.as_str()) == Some("true")
-    };
+    let on = |name: &str| cluster_setting(state, name) == Some("true");
     if on("cluster.blocks.read_only") {
         return Err(ApiError::new(
             403,

@@ -9,7 +9,7 @@ use ringdex_net::cluster::state::{AliasMetadata, ClusterState, IndexMetadata};
 use serde_json::{Map, Value, json};
 
 use super::settings::{self, as_u32};
-use super::{alias, name, template, value};
+use super::{alias, limit, name, template, value};
 use crate::coordinate::routing::routing_num_shards;
 use crate::error::{ApiError, ApiResult};
 
@@ -153,6 +153,7 @@ pub fn create(state: &ClusterState, request: &CreateIndex) -> ApiResult<(Cluster
         }
     }
     alias::check_consistent(&next)?;
+    limit::check(state, &next)?;
     Ok((next, index))
 }
 
@@ -231,6 +232,7 @@ pub fn build(state: &ClusterState, request: &CreateIndex, from: template::Compos
         aliases_version: 1,
         aliases,
         primary_terms: vec![1; shards as usize],
+        in_sync: Vec::new(),
     })
 }
 

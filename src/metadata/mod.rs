@@ -3,6 +3,7 @@
 pub mod alias;
 pub mod block;
 pub mod create;
+pub mod limit;
 pub mod mapping;
 pub mod name;
 pub mod resolve;

@@ -523,6 +523,7 @@ mod tests {
                 aliases_version: 1,
                 aliases: aliases.iter().map(|a| ((*a).to_owned(), AliasMetadata::default())).collect(),
                 primary_terms: vec![1],
+                in_sync: Vec::new(),
             };
             if hidden {
                 index.settings.insert("index.hidden".into(), "true".into());

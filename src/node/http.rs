@@ -23,6 +23,9 @@ use crate::runtime::GlommioIo;
 use crate::stats::timeline::{self, Account, Timeline};
 use crate::stats::{self, Stage};
 
+/// How long a request waits for a node that has just been started to know the cluster state.
+const JOIN_WAIT: Duration = Duration::from_secs(5);
+
 /// What answers HTTP on a core.
 pub struct Api {
     core: Rc<Core<GlommioIo>>,
@@ -72,9 +75,10 @@ impl net::Handler for Api {
         let parse = begun.duration_since(request.first_byte).as_nanos();
         stats::record(Stage::HttpParse, u64::try_from(parse).unwrap_or(u64::MAX));
         let is_head = request.method == net::Method::HEAD;
-        let (backend, recovered) = (Rc::clone(&self.backend), self.core.is_recovered());
+        let (backend, owner) = (Rc::clone(&self.backend), Rc::clone(&self.core));
         let (core, first_byte) = (self.core.number(), request.first_byte);
         Box::pin(async move {
+            let recovered = owner.is_recovered() || owner.until_recovered(JOIN_WAIT).await;
             let response = match convert(request) {
                 Ok(request) if is_metrics(&backend, &request) => metrics(&backend, is_head).await,
                 Ok(mut request) if recovered || request.segments.is_empty() => match wants_timing(&mut request) {
@@ -167,7 +171,7 @@ fn refused(refusal: &Refusal) -> ApiError {
 
 fn error_response(error: ApiError, is_head: bool) -> net::Response {
     let mut headers = vec![("content-type".to_owned(), "application/json; charset=UTF-8".to_owned())];
-    headers.extend(error.headers.iter().map(|(name, value)| ((*name).to_owned(), value.clone())));
+    headers.extend(error.headers.iter().map(|(name, value)| (name.clone().into_owned(), value.clone())));
     let body = Bytes::from(error.to_body().to_string());
     let length = is_head.then_some(body.len());
     net::Response { status: error.status, headers, body, length }

@@ -16,12 +16,22 @@
 //! [`Core`] and [`Master`] know time, tasks and files only through `NodeIo`: `start` runs them over glommio, tests over a
 //! simulated machine.
 
+mod calls;
 mod core;
+mod driver;
+mod gateway;
 #[cfg(feature = "glommio")]
 mod http;
 mod master;
+mod pace;
+mod peer;
 mod placement;
+mod queue;
+mod remote;
 mod report;
+mod route;
+#[cfg(test)]
+mod simulation;
 #[cfg(feature = "glommio")]
 mod start;
 #[cfg(test)]
@@ -33,12 +43,15 @@ use std::sync::{Arc, RwLock};
 
 use ringdex_engine::analysis::AnalyzerRegistry;
 use ringdex_engine::mapping::Mapping;
-use ringdex_net::cluster::state::{ClusterState, IndexMetadata};
+use ringdex_net::cluster::ids::{AllocationId, NodeId};
+use ringdex_net::cluster::state::{ClusterState, DiscoveryNode, IndexMetadata};
 use rustc_hash::FxHashMap;
 
+pub use self::calls::{ClusterCalls, CopyNews};
 pub use self::core::Core;
-pub use self::master::{GRAVEYARD, Master, start_master};
+pub use self::master::{Found, GRAVEYARD, Master, start_master};
 pub use self::placement::Placement;
+pub use self::remote::CoreCalls;
 pub use self::report::HttpCounters;
 #[cfg(feature = "glommio")]
 pub use self::start::{Node, run, serve_until_stopped, stop_signals};
@@ -112,7 +125,15 @@ pub struct Shared<I: NodeIo> {
     pub master: Arc<Mailbox<Master<I>>>,
     /// State of the shard copies. A lock, since health is asked seldom and changes seldom; no request takes it.
     health: RwLock<FxHashMap<ShardKey, ShardHealth>>,
+    /// This node's name among nodes.
+    pub local: Option<NodeId>,
     recovered: AtomicBool,
+    /// Whether a master is known: without one, writes are refused.
+    has_master: AtomicBool,
+    /// How fast recoveries bring files to this node.
+    pub(crate) recovery_pace: pace::Pace,
+    /// The copies on this node's disk.
+    stored: RwLock<BTreeMap<(String, u32), AllocationId>>,
 }
 
 impl<I: NodeIo> Shared<I> {
@@ -120,6 +141,7 @@ impl<I: NodeIo> Shared<I> {
     #[must_use]
     pub fn new(info: NodeInfo, config: Config, cores: usize) -> Arc<Shared<I>> {
         let mailbox = crate::mesh::MAILBOX_MESSAGES_MAX;
+        let local = info.id.parse().ok();
         Arc::new(Shared {
             info,
             memory: NodeMemory::new(config.memory),
@@ -127,7 +149,11 @@ impl<I: NodeIo> Shared<I> {
             cores: (0..cores).map(|_| Mailbox::new(mailbox)).collect(),
             master: Mailbox::new(mailbox),
             health: RwLock::default(),
+            local,
             recovered: AtomicBool::new(false),
+            has_master: AtomicBool::new(false),
+            recovery_pace: pace::Pace::default(),
+            stored: RwLock::default(),
         })
     }
 
@@ -135,6 +161,42 @@ impl<I: NodeIo> Shared<I> {
     #[must_use]
     pub fn is_recovered(&self) -> bool {
         self.recovered.load(Ordering::Acquire)
+    }
+
+    /// Whether a master is known.
+    #[must_use]
+    pub fn has_master(&self) -> bool {
+        self.has_master.load(Ordering::Acquire)
+    }
+
+    /// The copies on this node's disk, by index uuid and shard.
+    #[must_use]
+    pub fn stored_copies(&self) -> BTreeMap<(String, u32), AllocationId> {
+        self.stored.read().unwrap_or_else(|e| e.into_inner()).clone()
+    }
+
+    /// Notes that a copy is on the disk, or (none) is not any more.
+    pub fn note_stored(&self, uuid: &str, shard: u32, copy: Option<AllocationId>) {
+        let mut stored = self.stored.write().unwrap_or_else(|e| e.into_inner());
+        match copy {
+            Some(copy) => stored.insert((uuid.to_owned(), shard), copy),
+            None => stored.remove(&(uuid.to_owned(), shard)),
+        };
+    }
+
+    /// This node, as others see it.
+    #[must_use]
+    pub fn discovery_node(&self, local: NodeId) -> DiscoveryNode {
+        DiscoveryNode {
+            id: local,
+            name: self.info.name.clone(),
+            ephemeral_id: self.info.ephemeral_id.clone(),
+            transport_address: self.info.transport_address.clone(),
+            http_address: self.info.http_address.clone(),
+            roles: self.config.roles.clone(),
+            attributes: self.info.attributes.iter().cloned().collect(),
+            cores: self.info.cores as u32,
+        }
     }
 
     fn health(&self, key: &ShardKey) -> ShardHealth {

@@ -3,53 +3,58 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use ringdex_net::cluster::ids::NodeId;
 use ringdex_net::cluster::state::{ClusterState, IndexMetadata};
 use rustc_hash::FxHasher;
 
-/// The core of every shard, by index uuid and shard number.
+/// The core of every shard copy on this node, by index uuid and shard number.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Placement(BTreeMap<Arc<str>, Vec<u32>>);
+pub struct Placement(BTreeMap<Arc<str>, Vec<Option<u32>>>);
 
 impl Placement {
-    /// The core of a shard.
+    /// The core of a shard; none if the node has no copy of it.
     #[must_use]
     pub fn core(&self, uuid: &str, shard: u32) -> Option<usize> {
-        Some(*self.0.get(uuid)?.get(shard as usize)? as usize)
+        Some((*self.0.get(uuid)?.get(shard as usize)?)? as usize)
     }
 
-    /// Places the shards of `state` on `cores` cores. Shards that are placed already stay: moving one means closing it.
-    /// New ones go where the fewest shards of their index are, then where the fewest shards are; ties are broken by a
-    /// hash, so that a restart comes to the same result whatever the number of indices.
+    /// Places the copies that the routing of `state` has on node `local` on `cores` cores; all shards of an index that has no
+    /// routing. Those that are placed already stay: moving one means closing it. New ones go where the fewest shards of
+    /// their index are, then where the fewest shards are; ties are broken by a hash, so that a restart comes to the same result
+    /// whatever the number of indices.
     #[must_use]
-    pub fn next(&self, state: &ClusterState, cores: usize) -> Placement {
+    pub fn next(&self, state: &ClusterState, local: Option<NodeId>, cores: usize) -> Placement {
         assert!(cores > 0);
         let mut indices: Vec<&Arc<IndexMetadata>> = state.indices.values().collect();
         indices.sort_by(|a, b| (a.creation_date, &a.uuid).cmp(&(b.creation_date, &b.uuid)));
+        let here = |index: &IndexMetadata, shard: u32| match (state.routing.get(&index.uuid), local) {
+            (Some(routing), Some(local)) => routing.on_node(shard, local).is_some(),
+            _ => true,
+        };
         let mut load = vec![0u32; cores];
-        let mut placed = BTreeMap::new();
+        let mut placed: Vec<Vec<Option<u32>>> = Vec::with_capacity(indices.len());
         for index in &indices {
-            if let Some((uuid, old)) = self.0.get_key_value(index.uuid.as_str()) {
-                old.iter().for_each(|core| load[*core as usize] += 1);
-                placed.insert(Arc::clone(uuid), old.clone());
-            }
+            let old = |shard| self.core(&index.uuid, shard).filter(|_| here(index, shard)).map(|core| core as u32);
+            let kept: Vec<Option<u32>> = (0..index.number_of_shards).map(old).collect();
+            kept.iter().flatten().for_each(|core| load[*core as usize] += 1);
+            placed.push(kept);
         }
-        for index in indices {
-            if placed.contains_key(index.uuid.as_str()) {
-                continue;
-            }
+        for (index, placed) in indices.iter().zip(&mut placed) {
             let mut own = vec![0u32; cores];
-            let mut chosen = Vec::with_capacity(index.number_of_shards as usize);
+            placed.iter().flatten().for_each(|core| own[*core as usize] += 1);
             for shard in 0..index.number_of_shards {
-                let best = (0..cores)
-                    .min_by_key(|core| (own[*core], load[*core], tie(&index.uuid, shard, *core)))
-                    .expect("there is a core");
-                own[best] += 1;
-                load[best] += 1;
-                chosen.push(best as u32);
+                let slot = &mut placed[shard as usize];
+                if slot.is_none() && here(index, shard) {
+                    let best = (0..cores)
+                        .min_by_key(|core| (own[*core], load[*core], tie(&index.uuid, shard, *core)))
+                        .expect("there is a core");
+                    own[best] += 1;
+                    load[best] += 1;
+                    *slot = Some(best as u32);
+                }
             }
-            placed.insert(index.uuid.as_str().into(), chosen);
         }
-        Placement(placed)
+        Placement(indices.iter().map(|index| index.uuid.as_str().into()).zip(placed).collect())
     }
 }
 
@@ -79,8 +84,8 @@ mod tests {
         #[test]
         fn shards_are_spread_and_stay(shards in proptest::collection::vec(1u32..9, 1..12), cores in 1usize..9, dropped in 0usize..12) {
             let whole = state(&shards);
-            let first = Placement::default().next(&whole, cores);
-            prop_assert_eq!(&Placement::default().next(&whole, cores), &first, "the same again");
+            let first = Placement::default().next(&whole, None, cores);
+            prop_assert_eq!(&Placement::default().next(&whole, None, cores), &first, "the same again");
             let mut load = vec![0u32; cores];
             for index in whole.indices.values() {
                 let mut own = vec![0u32; cores];
@@ -96,7 +101,7 @@ mod tests {
             let mut fewer = whole.clone();
             fewer.indices.remove(&format!("i{dropped}"));
             fewer.indices.insert("new".into(), index("new", 99, 3));
-            let second = first.next(&fewer, cores);
+            let second = first.next(&fewer, None, cores);
             for index in fewer.indices.values().filter(|i| i.name != "new") {
                 for shard in 0..index.number_of_shards {
                     prop_assert_eq!(first.core(&index.uuid, shard), second.core(&index.uuid, shard), "nothing moves");

@@ -17,12 +17,14 @@ use std::time::{Duration, Instant};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ringdex_net::http::{Acceptor, AcceptorHandle, Connections, Limits};
+use ringdex_net::transport::{self, Admission, Identity, Listener, ListenerHandle, Own, Peers, Sessions, Transport};
+use ringdex_net::wire::Lane as WireLane;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use super::http::{Api, Bodies};
 use super::report::HttpCounters;
-use super::{Core, Shared, start_master};
+use super::{ClusterCalls, Core, CoreCalls, Found, Shared, start_master};
 use crate::backend::NodeInfo;
 use crate::config::Config;
 use crate::io::{Lane, NodeIo};
@@ -33,15 +35,23 @@ use crate::runtime::{self, Executor, GlommioIo, Maintenance, Role};
 
 /// How long requests in work may take after a stop was asked for.
 const DRAIN_WAIT: Duration = Duration::from_secs(10);
+/// How long answers to other nodes may take then.
+const LINK_WAIT: Duration = Duration::from_secs(5);
 /// How long the executors may take to be up.
 const UP_WAIT: Duration = Duration::from_secs(60);
 
 type Sockets = Mailbox<Connections<Api>>;
+type CoreSessions = Mailbox<Sessions<CoreCalls<GlommioIo>>>;
+type ClusterSessions = Mailbox<Sessions<ClusterCalls<GlommioIo>>>;
+/// What every executor is told when the node's id is known.
+type Known = (Arc<Shared<GlommioIo>>, Option<Own>);
 
 /// A running node.
 pub struct Node {
     pub(super) shared: Arc<Shared<GlommioIo>>,
     acceptor: AcceptorHandle,
+    listener: Option<ListenerHandle>,
+    links: Links,
     sockets: Vec<Arc<Sockets>>,
     maintenance: Vec<Arc<Mailbox<Maintenance>>>,
     serving: Vec<Executor>,
@@ -62,14 +72,24 @@ impl Node {
         }
         let acceptor = Acceptor::bind(config.http).map_err(|e| checks::bind_refused(config.http, &e))?;
         let address = acceptor.address();
-        let directories = index_directories(&config.data)?;
+        let listener = match config.transport {
+            None => None,
+            Some(at) => Some(Listener::bind(at).map_err(|e| checks::bind_refused(at, &e))?),
+        };
+        let transport_address = listener.as_ref().map(Listener::address);
+        let found = on_disk(&config.data)?;
 
         let cpus = config.cores.clone();
         let data = config.data.clone();
         // What every executor shows, known when the node's id has been read; meanwhile they are made.
         let (shared_in, shared_out): (Vec<_>, Vec<_>) = (0..=cpus.len()).map(|_| mpsc::channel()).unzip();
-        let info = node_info(&config, address, cpus.len());
-        let starting = Starting { begun, config, info, directories };
+        let info = node_info(&config, address, transport_address, cpus.len());
+        let links = Links {
+            cores: cpus.iter().map(|_| Mailbox::new(MAILBOX_MESSAGES_MAX)).collect(),
+            cluster: Mailbox::new(MAILBOX_MESSAGES_MAX),
+        };
+        let cluster_links = Arc::clone(&links.cluster);
+        let starting = Starting { begun, config, info, found };
         let (up_in, up_out) = mpsc::channel::<Result<(), String>>();
         let maintenance: Vec<Arc<Mailbox<Maintenance>>> =
             cpus.iter().map(|_| Mailbox::new(MAILBOX_MESSAGES_MAX)).collect();
@@ -81,7 +101,7 @@ impl Node {
         let go = Mailbox::new(1);
         let (cores, going) = (cpus.len(), Arc::clone(&go));
         side.push(thread("coordination", Role::Coordination, &data, &up_in, move |up| {
-            coordinate(starting, shared_in, going, up)
+            coordinate(starting, shared_in, going, cluster_links, up)
         })?);
         for (number, cpu) in cpus.iter().copied().enumerate() {
             let mailbox = Arc::clone(&maintenance[number]);
@@ -102,6 +122,7 @@ impl Node {
                 begun,
                 shared,
                 sockets: Arc::clone(&sockets[number]),
+                links: Arc::clone(&links.cores[number]),
                 maintenance: Arc::clone(&maintenance[number]),
                 http_spin,
             };
@@ -115,15 +136,20 @@ impl Node {
             }
             shared.recv_timeout(UP_WAIT).map_err(|_| "the coordination thread did not start".to_owned())
         };
-        let shared = all_up().inspect_err(|_| {
+        let (shared, own) = all_up().inspect_err(|_| {
             // Those that are up end.
             maintenance.iter().for_each(|m| m.close());
             sockets.iter().for_each(|m| m.close());
+            links.close();
         })?;
         let acceptor = deal(acceptor, sockets.clone())?;
+        let listener = match (listener, own) {
+            (Some(listener), Some(own)) => Some(listen(listener, own, &links)?),
+            _ => None,
+        };
         // The state is published only now, when every core listens.
         go.close();
-        Ok(Node { shared, acceptor, sockets, maintenance, serving, side, address, _lock: lock })
+        Ok(Node { shared, acceptor, listener, links, sockets, maintenance, serving, side, address, _lock: lock })
     }
 
     /// Where HTTP is bound.
@@ -171,6 +197,22 @@ impl Node {
                 let _ = done.send(true);
             })
         });
+        if let Some(listener) = &mut self.listener {
+            listener.stop();
+            // First the master hears that this node is gone, so that other copies take over.
+            on_each(std::slice::from_ref(&self.links.cluster), LINK_WAIT, |sessions, done| {
+                Box::pin(async move {
+                    let _ = done.send(sessions.drain(Duration::from_millis(50)).await);
+                })
+            });
+            // Other nodes hear what became of their requests, and that there is nothing more to ask for here.
+            clean &= on_each(&self.links.cores, LINK_WAIT + Duration::from_secs(1), |sessions, done| {
+                Box::pin(async move {
+                    let _ = done.send(sessions.drain(LINK_WAIT).await);
+                })
+            });
+        }
+        self.links.close();
         self.sockets.iter().for_each(|m| m.close());
         self.shared.cores.iter().for_each(|m| m.close());
         for executor in std::mem::take(&mut self.serving) {
@@ -183,6 +225,49 @@ impl Node {
         }
         clean
     }
+}
+
+/// Where connections from other nodes go.
+struct Links {
+    cores: Vec<Arc<CoreSessions>>,
+    cluster: Arc<ClusterSessions>,
+}
+
+impl Links {
+    fn close(&self) {
+        self.cores.iter().for_each(|links| links.close());
+        self.cluster.close();
+    }
+}
+
+/// Hands connections from other nodes out: the cluster's to coordination, others to the cores in turn.
+fn listen(listener: Listener, own: Own, links: &Links) -> Result<ListenerHandle, String> {
+    let admission = if listener.address().ip().is_loopback() { Admission::Loopback } else { Admission::Any };
+    let (cores, cluster) = (links.cores.clone(), Arc::clone(&links.cluster));
+    let mut next = 0;
+    let start = listener.start(own, admission, move |accepted| {
+        if accepted.lane == WireLane::Cluster {
+            let _ = cluster.post(Lane::Search, move |sessions| Box::pin(sessions.serve(accepted)));
+        } else {
+            let core = &cores[next % cores.len()];
+            next += 1;
+            let _ = core.post(Lane::Search, move |sessions| Box::pin(sessions.serve(accepted)));
+        }
+    });
+    start.map_err(|e| format!("cannot start the listener for other nodes: {e}"))
+}
+
+/// Who this node says it is.
+fn identity(shared: &Shared<GlommioIo>) -> Option<Identity> {
+    shared.config.transport?;
+    Some(Identity {
+        node: shared.local?,
+        ephemeral_id: shared.info.ephemeral_id.clone(),
+        name: shared.info.name.clone(),
+        cluster_name: shared.config.cluster_name.clone(),
+        cluster_uuid: None,
+        address: shared.info.transport_address.clone(),
+    })
 }
 
 fn ended(executor: Executor) -> bool {
@@ -249,17 +334,18 @@ struct Starting {
     begun: Instant,
     config: Config,
     info: NodeInfo,
-    directories: Vec<String>,
+    found: Found,
 }
 
 /// The coordination executor.
 async fn coordinate(
     starting: Starting,
-    shared_in: Vec<mpsc::Sender<Arc<Shared<GlommioIo>>>>,
+    shared_in: Vec<mpsc::Sender<Known>>,
     go: Arc<Mailbox<()>>,
+    links: Arc<ClusterSessions>,
     up: mpsc::Sender<Result<(), String>>,
 ) -> Result<(), String> {
-    let Starting { begun, config, mut info, directories } = starting;
+    let Starting { begun, config, mut info, found } = starting;
     let desk = Desk::new();
     glommio::spawn_local(Rc::clone(&desk).serve()).detach();
     let io = GlommioIo::new(begun, None);
@@ -276,13 +362,15 @@ async fn coordinate(
     let cores = info.cores;
     let is_new = loaded.persisted.is_none();
     let shared = Shared::new(info, config, cores);
+    let own = identity(&shared).map(Own::new);
     for waiting in shared_in {
-        let _ = waiting.send(Arc::clone(&shared));
+        let _ = waiting.send((Arc::clone(&shared), own.clone()));
     }
     let _ = up.send(Ok(()));
     // Closed when everyone is up.
     go.serve(Rc::new(()), 1, |_, _| {}).await;
-    let master = start_master(io.clone(), Arc::clone(&shared), desk, store, loaded, directories).await;
+    let transport = own.map(|own| Rc::new(Peers::new(own, transport::Limits::default())) as Rc<dyn Transport>);
+    let master = start_master(io.clone(), Arc::clone(&shared), desk, store, loaded, found, transport).await;
     let master = master.map_err(|e| e.to_string())?;
     tracing::info!(
         pid = std::process::id(),
@@ -295,6 +383,11 @@ async fn coordinate(
         ms = begun.elapsed().as_millis() as u64,
         "started"
     );
+    let sessions = Sessions::new(ClusterCalls(Rc::clone(&master)), transport::Limits::default());
+    io.spawn(Lane::Background, Box::pin(Rc::clone(&sessions).sweep()));
+    let spawner = io.clone();
+    let linking = async move { links.serve(sessions, usize::MAX, |lane, task| spawner.spawn(lane, task)).await };
+    io.spawn(Lane::Search, Box::pin(linking));
     let probing = shared.config.data.clone();
     let probe_io = io.clone();
     io.spawn(
@@ -320,8 +413,9 @@ async fn coordinate(
 struct Seat {
     number: usize,
     begun: Instant,
-    shared: mpsc::Receiver<Arc<Shared<GlommioIo>>>,
+    shared: mpsc::Receiver<Known>,
     sockets: Arc<Sockets>,
+    links: Arc<CoreSessions>,
     maintenance: Arc<Mailbox<Maintenance>>,
     http_spin: Duration,
 }
@@ -332,8 +426,16 @@ async fn serve(seat: Seat, up: mpsc::Sender<Result<(), String>>) -> Result<(), S
     glommio::spawn_local(Rc::clone(&desk).serve()).detach();
     let io = GlommioIo::new(seat.begun, Some((Rc::clone(&desk), seat.maintenance)));
     // Nothing else is on this executor yet. An error of coordination has been reported, and ends this one, too.
-    let shared = seat.shared.recv_timeout(UP_WAIT).map_err(|_| "coordination did not start".to_owned())?;
+    let (shared, own) = seat.shared.recv_timeout(UP_WAIT).map_err(|_| "coordination did not start".to_owned())?;
     let core = Core::new(io.clone(), seat.number, Arc::clone(&shared), desk);
+    if let Some(own) = own {
+        core.set_transport(Rc::new(Peers::new(own, transport::Limits::default())));
+    }
+    let calls = Sessions::new(CoreCalls(Rc::clone(&core)), transport::Limits::default());
+    io.spawn(Lane::Background, Box::pin(Rc::clone(&calls).sweep()));
+    let (spawner, links) = (io.clone(), seat.links);
+    let linking = async move { links.serve(calls, usize::MAX, |lane, task| spawner.spawn(lane, task)).await };
+    io.spawn(Lane::Search, Box::pin(linking));
     let config = &shared.config;
     let default = Limits::default();
     let limits = Limits {
@@ -379,7 +481,7 @@ fn deal(acceptor: Acceptor, sockets: Vec<Arc<Sockets>>) -> Result<AcceptorHandle
     start.map_err(|e| format!("cannot start the acceptor: {e}"))
 }
 
-fn node_info(config: &Config, address: SocketAddr, cores: usize) -> NodeInfo {
+fn node_info(config: &Config, address: SocketAddr, transport: Option<SocketAddr>, cores: usize) -> NodeInfo {
     // What others should connect to: a wildcard is no address.
     let host = if address.ip().is_unspecified() { "127.0.0.1".to_owned() } else { address.ip().to_string() };
     let shown = if host.contains(':') { format!("[{host}]") } else { host.clone() };
@@ -388,7 +490,7 @@ fn node_info(config: &Config, address: SocketAddr, cores: usize) -> NodeInfo {
         id: String::new(),
         ephemeral_id: ephemeral_id(),
         http_address: format!("{shown}:{}", address.port()),
-        transport_address: format!("{shown}:{}", config.setting("transport.port").unwrap_or("9300")),
+        transport_address: transport.map_or_else(|| format!("{shown}:9300"), |at| at.to_string()),
         host,
         cores,
         start_ms: runtime::now_ms(),
@@ -421,9 +523,18 @@ fn spin(config: &Config, key: &str, default: Duration) -> Result<Duration, Strin
     Ok(Duration::from_micros(us))
 }
 
-fn index_directories(data: &Path) -> Result<Vec<String>, String> {
-    let path = data.join("indices");
-    let entries = match std::fs::read_dir(&path) {
+fn on_disk(data: &Path) -> Result<Found, String> {
+    let mut found = Found { indices: directories(&data.join("indices"))?, shards: Some(Vec::new()) };
+    for uuid in &found.indices {
+        let shards = directories(&data.join("indices").join(uuid))?.into_iter().filter_map(|name| name.parse().ok());
+        found.shards.get_or_insert_default().extend(shards.map(|shard| (uuid.clone(), shard)));
+    }
+    Ok(found)
+}
+
+/// The names of directories in `path`; none if it is not there.
+fn directories(path: &Path) -> Result<Vec<String>, String> {
+    let entries = match std::fs::read_dir(path) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         other => other.map_err(|e| format!("cannot list [{}]: {e}", path.display()))?,
     };

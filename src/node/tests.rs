@@ -1,11 +1,13 @@
 //! A node of two cores on a simulated machine: what is answered is applied, what is saved survives, what fails is said.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use proptest::prelude::*;
+use ringdex_net::cluster::routing::{CopyState, RecoverySource, UnassignedInfo, UnassignedReason};
 use ringdex_net::cluster::state::{ClusterState, IndexMetadata};
 use serde_json::{Value, json};
 
@@ -38,14 +40,16 @@ pub(super) fn index(name: &str, date: i64, shards: u32) -> Arc<IndexMetadata> {
         aliases_version: 1,
         aliases: BTreeMap::new(),
         primary_terms: vec![1; shards as usize],
+        in_sync: Vec::new(),
     })
 }
 
 /// Starts a node on `world`'s disks; its cores.
 async fn start(world: &SimWorld, directories: Vec<String>) -> ApiResult<Vec<Rc<Core<SimWorld>>>> {
     let (store, loaded) = MetaStore::open(world.disk(Path::new(DATA))).await?;
-    let id = loaded.persisted.as_ref().map_or("the-node".into(), |p| p.node_id.clone());
-    let info = NodeInfo { id, cores: 2, ..NodeInfo::default() };
+    let id = loaded.persisted.as_ref().map_or("AAAAAAAAAAAAAAAAAAAAAQ".into(), |p| p.node_id.clone());
+    let ephemeral_id = world.random().to_string();
+    let info = NodeInfo { id, ephemeral_id, cores: 2, ..NodeInfo::default() };
     let shared = Shared::new(info, Config { data: DATA.into(), ..Config::default() }, 2);
     let desk = || {
         let desk = Desk::new();
@@ -60,17 +64,18 @@ async fn start(world: &SimWorld, directories: Vec<String>) -> ApiResult<Vec<Rc<C
         world.spawn(Lane::Search, Box::pin(serve));
         cores.push(core);
     }
-    let master = start_master(world.clone(), Arc::clone(&shared), desk(), store, loaded, directories).await?;
+    let found = Found { indices: directories, shards: None };
+    let master = start_master(world.clone(), Arc::clone(&shared), desk(), store, loaded, found, None).await?;
     let io = world.clone();
     let serve = async move { Arc::clone(&shared.master).serve(master, 1000, |lane, task| io.spawn(lane, task)).await };
     world.spawn(Lane::Write, Box::pin(serve));
     Ok(cores)
 }
 
-fn put(index: Arc<IndexMetadata>) -> StateUpdate {
+pub(super) fn put(index: Arc<IndexMetadata>) -> StateUpdate {
     Box::new(move |state| {
         let mut next = state.clone();
-        next.indices.insert(index.name.clone(), index);
+        next.indices.insert(index.name.clone(), Arc::clone(&index));
         Ok(Some(next))
     })
 }
@@ -83,7 +88,7 @@ fn remove(name: &'static str) -> StateUpdate {
     })
 }
 
-fn shard(name: &str, shard: u32) -> ShardId {
+pub(super) fn shard(name: &str, shard: u32) -> ShardId {
     ShardId { index: name.into(), uuid: format!("uuid-{name}").as_str().into(), shard }
 }
 
@@ -97,6 +102,7 @@ fn write(id: &str, source: impl Into<bytes::Bytes>) -> ShardRequest {
         }],
         refresh: RefreshPolicy::None,
         wait_for_sync: Some(true),
+        timeout_ms: 60_000,
     })
 }
 
@@ -107,7 +113,7 @@ fn an_answered_creation_has_its_shards_started_on_both_cores() {
         let cores = start(&world, Vec::new()).await.unwrap();
         let before = cores[0].state().version;
         let state = cores[0].update_state("create", put(index("a", 1, 4))).await.unwrap();
-        assert_eq!(state.version, before + 1);
+        assert!(state.version > before);
         for core in &cores {
             assert_eq!(core.state().version, state.version);
             assert_eq!(core.report().shards, 2);
@@ -154,7 +160,7 @@ fn documents_bring_their_fields_and_survive_power_loss() {
             let answer = cores[1].shard(&shard("a", n), write("y", "{\"field\":6}")).await.unwrap();
             let ShardResponse::Write(answer) = answer else { panic!("{answer:?}") };
             assert_eq!(answer.items[0].as_ref().unwrap().seq_no.0, 1, "after the first document");
-            assert_eq!(answer.items[0].as_ref().unwrap().term.0, 2, "every start begins a new primary term");
+            assert!(answer.items[0].as_ref().unwrap().term.0 > 1, "every start begins a new primary term");
         }
     });
 }
@@ -279,13 +285,86 @@ fn a_failed_shard_recovers_what_it_acknowledged() {
         assert_eq!(cores[0].shard_health(&id), ShardHealth::Failed("told to".into()));
         let refused = cores[0].shard(&id, ShardRequest::Stats).await.unwrap_err();
         assert_eq!(refused.caused_by.unwrap().reason, "told to");
+        let mut states = BTreeSet::new();
         while cores[0].shard_health(&id) != ShardHealth::Started {
-            cores[0].sleep_ms(10).await;
+            states.insert(cores[0].state().routing["uuid-a"].copies(0)[0].state.name());
+            world.sleep(Duration::from_micros(100)).await;
         }
+        assert_eq!(states, BTreeSet::from(["INITIALIZING", "STARTED"]), "everybody sees it");
         let answer = cores[0].shard(&id, write("x", "{}")).await.unwrap();
         let ShardResponse::Write(answer) = answer else { panic!("{answer:?}") };
         assert_eq!(answer.items[0].as_ref().unwrap().version.0, 2, "the first one is still there");
         assert_eq!(answer.items[0].as_ref().unwrap().term.0, 2, "a new primary term after the failure");
+        cores[0].sleep_ms(100).await;
+        assert_eq!(cores[0].state().routing["uuid-a"].copies(0)[0].state, CopyState::Started);
+    });
+}
+
+#[test]
+fn nothing_idle_holds_up_a_deletion() {
+    let world = SimWorld::new(8);
+    world.block_on(async {
+        let cores = start(&world, Vec::new()).await.unwrap();
+        for _ in 0..20 {
+            cores[0].update_state("create", put(index("a", 1, 1))).await.unwrap();
+            cores[0].shard(&shard("a", 0), write("x", "{}")).await.unwrap();
+            cores[0].sleep_ms(world.random() % 3000).await;
+            let began = world.monotonic_ns();
+            cores[0].update_state("delete", remove("a")).await.unwrap();
+            let ms = (world.monotonic_ns() - began) / 1_000_000;
+            assert!(ms < 50, "a deletion waited {ms} ms");
+        }
+    });
+}
+
+/// A copy that has no others is its own global checkpoint: what is committed needs no translog.
+#[test]
+fn a_lone_copy_keeps_no_history() {
+    let world = SimWorld::new(9);
+    world.block_on(async {
+        let cores = start(&world, Vec::new()).await.unwrap();
+        cores[0].update_state("create", put(index("a", 1, 1))).await.unwrap();
+        let id = shard("a", 0);
+        for round in 0..5 {
+            for n in 0..10 {
+                cores[0].shard(&id, write(&format!("{round}-{n}"), "{}")).await.unwrap();
+            }
+            cores[0].shard(&id, ShardRequest::Flush { force: false, wait_if_ongoing: true }).await.unwrap();
+            let ShardResponse::Stats(stats) = cores[0].shard(&id, ShardRequest::Stats).await.unwrap() else { panic!() };
+            assert_eq!((stats.translog_operations, stats.global_checkpoint), (0, round * 10 + 9));
+        }
+    });
+}
+
+/// The node was away while its copy failed, and comes back to a state that has the same copy recovering.
+#[test]
+fn a_copy_that_is_to_recover_again_does() {
+    let world = SimWorld::new(7);
+    world.block_on(async {
+        let cores = start(&world, Vec::new()).await.unwrap();
+        cores[0].update_state("create", put(index("a", 1, 1))).await.unwrap();
+        let id = shard("a", 0);
+        cores[0].shard(&id, write("x", "{}")).await.unwrap();
+        let again: StateUpdate = Box::new(|state| {
+            let mut next = state.clone();
+            let mut index = IndexMetadata::clone(&next.indices["a"]);
+            index.primary_terms[0] += 1;
+            next.indices.insert("a".into(), Arc::new(index));
+            let copy = &mut Arc::make_mut(next.routing.get_mut("uuid-a").unwrap()).shards[0][0];
+            assert_eq!(copy.state, CopyState::Started);
+            copy.state = CopyState::Initializing;
+            copy.recovery_source = RecoverySource::ExistingStore;
+            copy.unassigned = Some(UnassignedInfo::new(UnassignedReason::NodeLeft, 1));
+            Ok(Some(next))
+        });
+        cores[0].update_state("again", again).await.unwrap();
+        for _ in 0..100 {
+            cores[0].sleep_ms(100).await;
+        }
+        assert_eq!(cores[0].state().routing["uuid-a"].copies(0)[0].state, CopyState::Started);
+        let ShardResponse::Write(answer) = cores[0].shard(&id, write("x", "{}")).await.unwrap() else { panic!() };
+        let item = answer.items[0].as_ref().unwrap();
+        assert_eq!((item.version.0, item.term.0), (2, 2), "what was there, in the new term");
     });
 }
 
@@ -324,10 +403,18 @@ proptest! {
             for index in state.indices.values() {
                 for n in 0..2 {
                     let id = shard(&index.name, n);
-                    while cores[0].shard_health(&id) == ShardHealth::Recovering {
-                        cores[0].sleep_ms(1).await;
-                    }
-                    assert_eq!(cores[0].shard_health(&id), ShardHealth::Started);
+                    // A few primaries recover at a time; a world where nothing happens any more would be found out.
+                    let started = async {
+                        while cores[0].shard_health(&id) != ShardHealth::Started {
+                            cores[0].sleep_ms(1).await;
+                        }
+                        true
+                    };
+                    let late = async {
+                        cores[0].sleep_ms(60_000).await;
+                        false
+                    };
+                    assert!(futures_lite::future::or(started, late).await, "{id:?} did not start");
                 }
             }
         });

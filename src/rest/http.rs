@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use serde_json::Value;
+use std::borrow::Cow;
 
 use super::filter::PathFilter;
 use super::request::{Content, Request, Response};
@@ -86,7 +87,7 @@ impl RenderOptions {
 
 /// A `Warning` header as Elasticsearch writes it.
 #[must_use]
-pub fn warning(text: &str) -> (&'static str, String) {
+pub fn warning(text: &str) -> (Cow<'static, str>, String) {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
@@ -103,7 +104,7 @@ pub fn warning(text: &str) -> (&'static str, String) {
             }
         }
     }
-    ("Warning", format!("299 Elasticsearch-{VERSION}-{BUILD_HASH} \"{escaped}\""))
+    ("Warning".into(), format!("299 Elasticsearch-{VERSION}-{BUILD_HASH} \"{escaped}\""))
 }
 
 /// Makes the bytes.
@@ -126,7 +127,7 @@ pub fn render(response: Response, options: &RenderOptions) -> Rendered {
             }
         }
     };
-    let headers = response.headers.into_iter().map(|(n, v)| (n.to_owned(), v)).collect();
+    let headers = response.headers.into_iter().map(|(n, v)| (n.into_owned(), v)).collect();
     let content_length = body.len();
     let body = if options.head { Bytes::new() } else { body };
     Rendered { status: response.status, content_type, headers, body, content_length }

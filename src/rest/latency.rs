@@ -1,4 +1,4 @@
-//! `GET /_latency[/{index}[/{shard}]]`: how long every stage took, as whole histograms, per core and per shard.
+//! `GET /_latency[/{index}[/{shard}]]`: how long every stage took, as whole histograms, per node and core, and per shard.
 //!
 //! `?interval=NAME` reads what came since the reader of that name looked last; `POST /_latency/_reset` begins anew for
 //! everyone else. `?hdr=true` adds each histogram whole, in HdrHistogram's compressed encoding, to be added over nodes.
@@ -10,7 +10,9 @@ use serde_json::{Map, Value, json};
 
 use super::indices::shards_header;
 use super::indices::upkeep::{broadcast, primaries, targets};
+use super::nodes::{header, this_node};
 use super::params::flag;
+use super::passed::{Others, PassedOn, gather, is_passed_on};
 use super::request::{Request, Response};
 use crate::backend::SharedBackend;
 use crate::error::{ApiError, ApiResult};
@@ -40,10 +42,30 @@ fn shown(snapshot: &Snapshot, hdr: bool) -> Value {
     out
 }
 
-/// `GET /_latency`
+/// `GET /_latency[?nodes=...]`
 pub async fn node(backend: &SharedBackend, request: Request) -> ApiResult<Response> {
     let hdr = flag(&request, "hdr", false)?;
-    Ok(Response::ok(of_node(backend, reading(&request)?, hdr).await))
+    let reading = reading(&request)?;
+    let mut params = request.params.clone();
+    params.retain(|(name, _)| ["interval", "hdr"].contains(&name.as_str()));
+    answer(backend, &request, reading, hdr, &PassedOn::get(&["_latency"], params)).await
+}
+
+/// What the nodes that the parameter `nodes` means say.
+async fn answer(
+    backend: &SharedBackend,
+    request: &Request,
+    reading: Reading,
+    hdr: bool,
+    call: &PassedOn,
+) -> ApiResult<Response> {
+    let expression = request.param("nodes");
+    let Others { mut nodes, failures } = gather(backend, request, expression, call).await;
+    if let Some(own) = this_node(backend, expression) {
+        nodes.insert(own.id, of_node(backend, reading, hdr).await);
+    }
+    let header = header(nodes.len(), failures);
+    Ok(Response::ok(json!({ "_nodes": header, "cluster_name": backend.state().cluster_name, "nodes": nodes })))
 }
 
 pub(super) async fn of_node(backend: &SharedBackend, reading: Reading, hdr: bool) -> Value {
@@ -63,11 +85,13 @@ pub(super) async fn of_node(backend: &SharedBackend, reading: Reading, hdr: bool
 }
 
 /// `POST /_latency/_reset`: answers what was recorded until now.
-pub async fn reset(backend: &SharedBackend, _request: Request) -> ApiResult<Response> {
-    let state = backend.state();
-    let open: Vec<Arc<IndexMetadata>> = state.indices.values().filter(|i| i.open).cloned().collect();
-    broadcast(backend, &open, &ShardRequest::Latency(Reading::Reset)).await;
-    Ok(Response::ok(of_node(backend, Reading::Reset, false).await))
+pub async fn reset(backend: &SharedBackend, request: Request) -> ApiResult<Response> {
+    if !is_passed_on(&request) {
+        let state = backend.state();
+        let open: Vec<Arc<IndexMetadata>> = state.indices.values().filter(|i| i.open).cloned().collect();
+        broadcast(backend, &open, &ShardRequest::Latency(Reading::Reset)).await;
+    }
+    answer(backend, &request, Reading::Reset, false, &PassedOn::post(&["_latency", "_reset"], Vec::new())).await
 }
 
 /// `GET /_latency/{index}[/{shard}]`

@@ -15,6 +15,7 @@ mod lookup;
 pub mod ndjson;
 pub mod nodes;
 pub mod params;
+pub mod passed;
 pub mod pretty;
 pub mod raw;
 pub mod request;
@@ -26,6 +27,6 @@ pub mod storage;
 pub mod table;
 pub mod tasks;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 pub mod uri;
 pub mod yaml;

@@ -199,6 +199,8 @@ pub enum ActiveShards {
     Default,
     /// At least so many.
     Count(u32),
+    /// More than half of all copies, where there are more than two.
+    Quorum,
     /// Primary and all replicas.
     All,
 }

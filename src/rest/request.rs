@@ -1,5 +1,6 @@
 //! A REST request and its answer, independent of the HTTP library.
 
+use std::borrow::Cow;
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -90,6 +91,20 @@ impl Request {
     pub fn param(&self, name: &str) -> Option<&str> {
         self.params.iter().rev().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
     }
+
+    /// `GET` of another path by the same client, with some of the parameters.
+    #[must_use]
+    pub fn instead(&self, path: &[&str], params: &[&str]) -> Request {
+        Request {
+            method: Method::Get,
+            segments: path.iter().map(|part| (*part).to_owned()).collect(),
+            path: format!("/{}", path.join("/")),
+            params: self.params.iter().filter(|(name, _)| params.contains(&name.as_str())).cloned().collect(),
+            headers: self.headers.clone(),
+            body: Body::Full(Bytes::new()),
+            task: self.task.clone(),
+        }
+    }
 }
 
 /// An answer.
@@ -100,7 +115,7 @@ pub struct Response {
     /// Content.
     pub content: Content,
     /// Further headers.
-    pub headers: Vec<(&'static str, String)>,
+    pub headers: Vec<(Cow<'static, str>, String)>,
 }
 
 /// What an answer carries.
@@ -133,6 +148,15 @@ impl Response {
     #[must_use]
     pub fn text(text: impl Into<String>) -> Response {
         Response { status: 200, content: Content::Text(text.into()), headers: Vec::new() }
+    }
+
+    /// What it says, if that is JSON.
+    #[must_use]
+    pub fn into_json(self) -> Value {
+        match self.content {
+            Content::Json(value) => value,
+            _ => Value::Null,
+        }
     }
 
     /// A bare status (HEAD answers).

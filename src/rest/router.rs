@@ -10,9 +10,10 @@ use serde_json::json;
 
 use super::http::{MediaType, RenderOptions, Rendered, media_type, render, warning};
 use super::request::{Body, Method, Request, Response};
-use super::routes;
+use super::{passed, routes};
 use crate::backend::{LocalFuture, SharedBackend};
 use crate::error::{ApiError, ApiResult};
+use crate::metadata::block::NoMaster;
 use crate::stats::{self, Stage, hot};
 use crate::tasks::Action;
 
@@ -185,7 +186,13 @@ async fn dispatch(backend: &SharedBackend, mut request: Request) -> ApiResult<Re
     let opaque = request.header("x-opaque-id").map(str::to_owned);
     let task = backend.tasks().begin(route.action, begun, request.path.clone(), opaque);
     request.task = Some(Rc::clone(&task));
-    let mut response = task.run((route.handler)(backend, request)).await;
+    let work = async {
+        if !backend.has_master() {
+            without_master(backend, route, &request).await?;
+        }
+        (route.handler)(backend, request).await
+    };
+    let mut response = task.run(work).await;
     if let Some(text) = route.deprecated {
         let header = warning(text);
         match &mut response {
@@ -194,6 +201,24 @@ async fn dispatch(backend: &SharedBackend, mut request: Request) -> ApiResult<Re
         }
     }
     response
+}
+
+/// What may not be done without a master waits for one, or is refused.
+async fn without_master(backend: &SharedBackend, route: &Route, request: &Request) -> ApiResult<()> {
+    if passed::is_passed_on(request) {
+        return Ok(());
+    }
+    let changes = !matches!(request.method, Method::Get | Method::Head);
+    if changes && route.params.contains(&routes::MASTER) {
+        return passed::until_master(backend, passed::master_timeout(request)?).await;
+    }
+    // Writes wait where they are routed to.
+    let action = route.action.name;
+    let data = action.starts_with("indices:") && !action.starts_with("indices:data/write/");
+    if data && NoMaster::of(&backend.state()) == NoMaster::All {
+        return Err(NoMaster::error());
+    }
+    Ok(())
 }
 
 /// 405 with the methods that would do, or 400 when nothing matches.
@@ -227,7 +252,7 @@ fn no_handler(request: &Request, matching: &[usize], router: &Router) -> Respons
         );
         Response::json(405, json!({ "error": text, "status": 405 }))
     };
-    response.headers.push(("Allow", allowed.join(",")));
+    response.headers.push(("Allow".into(), allowed.join(",")));
     response
 }
 

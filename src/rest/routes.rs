@@ -10,7 +10,7 @@ use crate::tasks::actions;
 /// Parameters of APIs that take index expressions.
 const INDICES: &str = "ignore_unavailable allow_no_indices expand_wildcards ignore_throttled";
 /// Of APIs the master answers.
-const MASTER: &str = "timeout master_timeout cluster_manager_timeout local";
+pub(super) const MASTER: &str = "timeout master_timeout cluster_manager_timeout local";
 /// Of writes of documents. `consistency` and `durability` are ours.
 const WRITE: &str = "refresh routing timeout wait_for_active_shards version version_type if_seq_no if_primary_term \
                      pipeline require_alias op_type consistency durability parent";
@@ -91,7 +91,7 @@ fn document_routes() -> Vec<Route> {
 }
 
 fn index_routes() -> Vec<Route> {
-    use indices::{alias, analyze, lifecycle, mapping, resize, rollover, settings, stats, template, upkeep};
+    use indices::{alias, analyze, lifecycle, mapping, recovery, resize, rollover, settings, stats, template, upkeep};
     const TYPED: &str = "include_type_name";
     const TEMPLATE: &str = "create cause order flat_settings";
     const STATS: &str = "metric completion_fields fielddata_fields fields groups level types \
@@ -195,10 +195,10 @@ fn index_routes() -> Vec<Route> {
         route!([Get] "/{index}/_stats/{metric}", stats::stats, [INDICES, STATS], body = false),
         route!([Get] "/_segments", stats::segments, [INDICES, "verbose"], body = false),
         route!([Get] "/{index}/_segments", stats::segments, [INDICES, "verbose"], body = false),
-        route!([Get] "/_recovery", stats::recovery, [INDICES, "detailed active_only"], body = false),
-        route!([Get] "/{index}/_recovery", stats::recovery, [INDICES, "detailed active_only"], body = false),
-        route!([Get] "/_shard_stores", stats::shard_stores, [INDICES, "status"], body = false),
-        route!([Get] "/{index}/_shard_stores", stats::shard_stores, [INDICES, "status"], body = false),
+        route!([Get] "/_recovery", recovery::recovery, [INDICES, "detailed active_only"], body = false),
+        route!([Get] "/{index}/_recovery", recovery::recovery, [INDICES, "detailed active_only"], body = false),
+        route!([Get] "/_shard_stores", recovery::shard_stores, [INDICES, "status"], body = false),
+        route!([Get] "/{index}/_shard_stores", recovery::shard_stores, [INDICES, "status"], body = false),
     ]
 }
 
@@ -249,8 +249,8 @@ fn cluster_routes() -> Vec<Route> {
         route!([Post] "/_tasks/{task_id}/_cancel", tasks::cancel, ["nodes actions parent_task_id wait_for_completion group_by timeout"]),
         route!([Get] "/_storage", storage::storage, [INDICES], body = false),
         route!([Get] "/{index}/_storage", storage::storage, [INDICES], body = false),
-        route!([Get] "/_latency", latency::node, ["interval hdr"], body = false),
-        route!([Post] "/_latency/_reset", latency::reset, [], body = false),
+        route!([Get] "/_latency", latency::node, ["nodes interval hdr"], body = false),
+        route!([Post] "/_latency/_reset", latency::reset, ["nodes"], body = false),
         route!([Get] "/_latency/{index}", latency::indices, [INDICES, "interval hdr"], body = false),
         route!([Get] "/_latency/{index}/{shard}", latency::indices, [INDICES, "interval hdr"], body = false),
         route!([Get] "/metrics", nodes::metrics, [], body = false),

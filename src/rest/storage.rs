@@ -4,6 +4,7 @@
 //! Amplification: *space* is bytes on disk for a byte of documents that are there; *write* is bytes written for a byte of
 //! documents that came. What was written counts from when the shard was opened.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use ringdex_engine::engine::Storage;
@@ -74,9 +75,9 @@ fn add(sum: &mut ShardStorage, own: &ShardStorage) {
     }
 }
 
-fn add_parts(sum: &mut BTreeMap<&'static str, u64>, own: &BTreeMap<&'static str, u64>) {
+fn add_parts(sum: &mut BTreeMap<Cow<'static, str>, u64>, own: &BTreeMap<Cow<'static, str>, u64>) {
     for (part, bytes) in own {
-        *sum.entry(part).or_default() += bytes;
+        *sum.entry(part.clone()).or_default() += bytes;
     }
 }
 
@@ -117,7 +118,7 @@ fn shown(storage: &ShardStorage) -> Value {
     })
 }
 
-fn parts_shown(parts: &BTreeMap<&'static str, u64>) -> Value {
+fn parts_shown(parts: &BTreeMap<Cow<'static, str>, u64>) -> Value {
     let mut out: Map<String, Value> =
         parts.iter().map(|(part, bytes)| (format!("{}_in_bytes", part.replace(' ', "_")), (*bytes).into())).collect();
     out.insert("total_in_bytes".to_owned(), parts.values().sum::<u64>().into());

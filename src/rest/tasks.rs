@@ -1,10 +1,17 @@
-//! `_tasks`: what this node is doing, the results of what it did in the background, and how to stop it.
+//! `_tasks`: what the nodes are doing, the results of what they did in the background, and how to stop it.
+//!
+//! Every node speaks of its own tasks. Whoever is asked asks the others; a task id says which node to ask.
 
+use std::collections::BTreeMap;
+
+use futures_lite::future::zip;
+use ringdex_net::cluster::ids::NodeId;
 use serde_json::{Map, Value, json};
 
-use super::nodes::{ROLES, means_this_node};
+use super::nodes::{KnownNode, known_nodes, this_node};
 use super::params::{self, flag};
-use super::request::{Request, Response};
+use super::passed::{Answered, NODE_WAIT_MS, PassedOn, ask_others, failed_node, is_passed_on};
+use super::request::{Method, Request, Response};
 use crate::backend::SharedBackend;
 use crate::coordinate::write::{ClientKind, ClientOp, WriteOptions, write};
 use crate::coordinate::{ids, routing};
@@ -44,15 +51,157 @@ fn filter_of(backend: &SharedBackend, request: &Request) -> ApiResult<Option<Fil
         let Some(number) = own_number(backend, parent)? else { return Ok(None) };
         filter.parent = Some(number);
     }
-    Ok(means_this_node(backend, request.param("nodes")).then_some(filter))
+    Ok(this_node(backend, request.param("nodes")).map(|_| filter))
 }
 
-/// The tasks that a list is asked for.
-pub(super) async fn wanted(backend: &SharedBackend, request: &Request) -> ApiResult<Vec<TaskInfo>> {
-    match filter_of(backend, request)? {
-        Some(filter) => backend.ask_tasks(Ask::List(filter)).await,
-        None => Ok(Vec::new()),
+/// The node that a task id is of, if that is another one of the cluster.
+fn other_node(backend: &SharedBackend, request: &Request, text: &str) -> ApiResult<Option<NodeId>> {
+    let (node, _) = parse_id(text)?;
+    let known = |node: &str| known_nodes(backend).into_iter().any(|known| !known.local && known.id == node);
+    Ok(if is_passed_on(request) || !known(node) { None } else { node.parse().ok() })
+}
+
+/// What the node of a task answers.
+async fn passed_on(backend: &SharedBackend, request: &mut Request, node: NodeId) -> ApiResult<Response> {
+    let wait_ms = wait_until(backend, request)?.saturating_sub(backend.now_ms()).max(0) as u64 + NODE_WAIT_MS;
+    let call = PassedOn::of(request).await?;
+    let answered = backend.ask_node(node, call, wait_ms).await?;
+    Ok(Response::json(answered.status, answered.json()?))
+}
+
+/// Tasks by node, as they are shown so, and what went wrong.
+#[derive(Default)]
+pub(super) struct Listed {
+    pub(super) nodes: Map<String, Value>,
+    failures: Vec<Value>,
+}
+
+impl Listed {
+    /// With those of this node.
+    fn own(backend: &SharedBackend, tasks: &[TaskInfo], failures: Vec<Value>, detailed: bool) -> Listed {
+        let mut nodes = Map::new();
+        if let Some(known) = this_node(backend, None).filter(|_| !tasks.is_empty()) {
+            let tasks: Map<String, Value> =
+                tasks.iter().map(|task| (task.id(&known.id), task.to_json(&known.id, detailed))).collect();
+            let shown = json!({
+                "name": known.name, "transport_address": known.transport_address, "host": known.host,
+                "ip": known.transport_address, "roles": known.roles, "tasks": tasks,
+            });
+            nodes.insert(known.id, shown);
+        }
+        Listed { nodes, failures }
     }
+
+    /// Adds what others have answered.
+    fn add(&mut self, others: Vec<(KnownNode, ApiResult<Answered>)>) {
+        for (node, answered) in others {
+            match answered.and_then(|answered| answered.json()) {
+                Ok(mut told) => {
+                    if let Some(nodes) = told["nodes"].as_object_mut() {
+                        self.nodes.append(nodes);
+                    }
+                    if let Some(failures) = told["node_failures"].as_array_mut() {
+                        self.failures.append(failures);
+                    }
+                }
+                Err(cause) => self.failures.push(failed_node(&node.id, cause)),
+            }
+        }
+    }
+
+    /// All of them, with their ids.
+    pub(super) fn tasks(&self) -> impl Iterator<Item = (&String, &Value)> {
+        self.nodes.values().filter_map(|node| node["tasks"].as_object()).flatten()
+    }
+
+    /// As `group_by` wants it.
+    fn grouped(self, request: &Request) -> ApiResult<Response> {
+        let mut out = Map::new();
+        if !self.failures.is_empty() {
+            out.insert("node_failures".into(), self.failures.clone().into());
+        }
+        match request.param("group_by").unwrap_or("nodes") {
+            "nodes" => {
+                out.insert("nodes".into(), self.nodes.into());
+            }
+            "parents" => {
+                let all: BTreeMap<&String, &Value> = self.tasks().collect();
+                let parent = |task: &Value| task["parent_task_id"].as_str().map(str::to_owned);
+                // Parts have no parts.
+                let roots = all.iter().filter(|(_, task)| !parent(task).is_some_and(|id| all.contains_key(&id)));
+                let with_parts = |(id, task): (&&String, &&Value)| {
+                    let mut root = Value::clone(task);
+                    let own = |task: &&&Value| parent(task).as_ref() == Some(*id);
+                    let parts: Vec<Value> = all.values().filter(own).map(|task| Value::clone(task)).collect();
+                    if !parts.is_empty() {
+                        root["children"] = parts.into();
+                    }
+                    (String::clone(id), root)
+                };
+                out.insert("tasks".into(), Value::Object(roots.map(with_parts).collect()));
+            }
+            "none" => {
+                out.insert("tasks".into(), self.tasks().map(|(_, task)| task.clone()).collect());
+            }
+            other => {
+                return Err(ApiError::illegal_argument(format!(
+                    "[group_by] must be one of [nodes], [parents] or [none] but was [{other}]"
+                )));
+            }
+        }
+        Ok(Response::ok(Value::Object(out)))
+    }
+}
+
+/// A request about many tasks, as other nodes are asked.
+fn of_all(request: &Request, path: &[&str], detailed: bool) -> PassedOn {
+    let names = ["actions", "parent_task_id", "wait_for_completion", "timeout"];
+    let mut params: Vec<(String, String)> =
+        request.params.iter().filter(|(name, _)| names.contains(&name.as_str())).cloned().collect();
+    params.push(("detailed".into(), detailed.to_string()));
+    match request.method {
+        Method::Post => {
+            params.retain(|(name, _)| name != "detailed");
+            PassedOn::post(path, params)
+        }
+        _ => PassedOn::get(path, params),
+    }
+}
+
+/// The tasks that a list is asked for, of all nodes that it is asked of.
+pub(super) async fn listed(backend: &SharedBackend, request: &Request, detailed: bool) -> ApiResult<Listed> {
+    let until_ms = match flag(request, "wait_for_completion", false)? {
+        true => Some(wait_until(backend, request)?),
+        false => None,
+    };
+    let wait_ms = until_ms.map_or(0, |until| until.saturating_sub(backend.now_ms()).max(0) as u64) + NODE_WAIT_MS;
+    let call = of_all(request, &["_tasks"], detailed);
+    let others = ask_others(backend, request, request.param("nodes"), &call, wait_ms);
+    let own = async {
+        let mut tasks = match filter_of(backend, request)? {
+            Some(filter) => backend.ask_tasks(Ask::List(filter)).await?,
+            None => Vec::new(),
+        };
+        let mut failures = Vec::new();
+        if let Some(until_ms) = until_ms {
+            let own = request.task.as_ref().map(|task| task.number());
+            // Lists that wait do not wait for each other.
+            let action = request.task.as_ref().map(|task| task.info().action);
+            for task in tasks.iter_mut().filter(|t| Some(t.number) != own && Some(t.action) != action) {
+                let (last, gone) = until_gone(backend, task.clone(), until_ms).await?;
+                *task = last;
+                if !gone {
+                    failures.push(node_failure(backend, late(backend, task)));
+                    break;
+                }
+            }
+        }
+        ApiResult::Ok(Listed::own(backend, &tasks, failures, detailed))
+    };
+    let (others, own) = zip(others, own).await;
+    let mut listed = own?;
+    listed.add(others);
+    Ok(listed)
 }
 
 /// Until when a request waits.
@@ -83,91 +232,32 @@ fn late(backend: &SharedBackend, task: &TaskInfo) -> ApiError {
 }
 
 fn node_failure(backend: &SharedBackend, cause: ApiError) -> Value {
-    let node = &backend.node().id;
-    let failure = ApiError::new(500, "failed_node_exception", format!("Failed node [{node}]"));
-    failure.with("node_id", node.as_str()).because(cause).to_cause()
-}
-
-/// Tasks as `group_by` wants them.
-fn grouped(
-    backend: &SharedBackend,
-    request: &Request,
-    tasks: &[TaskInfo],
-    failures: Vec<Value>,
-    detailed: bool,
-) -> ApiResult<Response> {
-    let node = backend.node();
-    let mut out = Map::new();
-    if !failures.is_empty() {
-        out.insert("node_failures".into(), failures.into());
-    }
-    let shown = |task: &TaskInfo| task.to_json(&node.id, detailed);
-    match request.param("group_by").unwrap_or("nodes") {
-        "nodes" => {
-            let by_id: Map<String, Value> = tasks.iter().map(|t| (t.id(&node.id), shown(t))).collect();
-            let nodes = if by_id.is_empty() {
-                json!({})
-            } else {
-                json!({ node.id.clone(): {
-                    "name": node.name, "transport_address": node.transport_address, "host": node.host,
-                    "ip": node.transport_address, "roles": ROLES, "tasks": by_id,
-                } })
-            };
-            out.insert("nodes".into(), nodes);
-        }
-        "parents" => {
-            let is_listed = |number: u64| tasks.iter().any(|t| t.number == number);
-            // Parts have no parts.
-            let roots = tasks.iter().filter(|t| !t.parent.is_some_and(is_listed));
-            let with_parts = |task: &TaskInfo| {
-                let mut root = shown(task);
-                let parts: Vec<Value> = tasks.iter().filter(|t| t.parent == Some(task.number)).map(shown).collect();
-                if !parts.is_empty() {
-                    root["children"] = parts.into();
-                }
-                (task.id(&node.id), root)
-            };
-            out.insert("tasks".into(), Value::Object(roots.map(with_parts).collect()));
-        }
-        "none" => {
-            out.insert("tasks".into(), tasks.iter().map(shown).collect());
-        }
-        other => {
-            return Err(ApiError::illegal_argument(format!(
-                "[group_by] must be one of [nodes], [parents] or [none] but was [{other}]"
-            )));
-        }
-    }
-    Ok(Response::ok(Value::Object(out)))
+    failed_node(&backend.node().id, cause)
 }
 
 /// `GET /_tasks`
 pub async fn list(backend: &SharedBackend, request: Request) -> ApiResult<Response> {
     let detailed = flag(&request, "detailed", false)?;
-    let mut tasks = wanted(backend, &request).await?;
-    let mut failures = Vec::new();
-    if flag(&request, "wait_for_completion", false)? {
-        let until_ms = wait_until(backend, &request)?;
-        let own = request.task.as_ref().map(|task| task.number());
-        // Lists that wait do not wait for each other.
-        let action = request.task.as_ref().map(|task| task.info().action);
-        for task in tasks.iter_mut().filter(|t| Some(t.number) != own && Some(t.action) != action) {
-            let (last, gone) = until_gone(backend, task.clone(), until_ms).await?;
-            *task = last;
-            if !gone {
-                failures.push(node_failure(backend, late(backend, task)));
-                break;
-            }
-        }
-    }
-    grouped(backend, &request, &tasks, failures, detailed)
+    listed(backend, &request, detailed).await?.grouped(&request)
 }
 
 /// `GET /_tasks/{task_id}`
-pub async fn get(backend: &SharedBackend, request: Request) -> ApiResult<Response> {
-    let id = request.param("task_id").unwrap_or("");
+pub async fn get(backend: &SharedBackend, mut request: Request) -> ApiResult<Response> {
+    let id = &request.param("task_id").unwrap_or("").to_owned();
     let (node, _) = parse_id(id)?;
     let mut running = None;
+    if let Some(other) = other_node(backend, &request, id)? {
+        match passed_on(backend, &mut request, other).await {
+            Ok(answer) => return Ok(answer),
+            // What it has done may be known all the same.
+            Err(error) => {
+                return match stored(backend, id).await? {
+                    Some(stored) => Ok(Response::ok(stored)),
+                    None => Err(error),
+                };
+            }
+        }
+    }
     if let Some(number) = own_number(backend, id)? {
         let filter = Filter { number: Some(number), ..Filter::default() };
         running = backend.ask_tasks(Ask::List(filter)).await?.pop();
@@ -206,16 +296,26 @@ fn missing(reason: String) -> ApiError {
 }
 
 /// `POST /_tasks[/{task_id}]/_cancel`
-pub async fn cancel(backend: &SharedBackend, request: Request) -> ApiResult<Response> {
+pub async fn cancel(backend: &SharedBackend, mut request: Request) -> ApiResult<Response> {
     let mut failures = Vec::new();
     let mut tasks = Vec::new();
-    match request.param("task_id") {
+    let mut others = Vec::new();
+    let waits = flag(&request, "wait_for_completion", false)?;
+    let until_ms = wait_until(backend, &request)?;
+    match &request.param("task_id").map(str::to_owned) {
         None => {
+            let wait_ms =
+                NODE_WAIT_MS + if waits { until_ms.saturating_sub(backend.now_ms()).max(0) as u64 } else { 0 };
+            let call = of_all(&request, &["_tasks", "_cancel"], false);
+            others = ask_others(backend, &request, request.param("nodes"), &call, wait_ms).await;
             if let Some(filter) = filter_of(backend, &request)? {
                 tasks = backend.ask_tasks(Ask::Cancel(filter, BY_USER.to_owned())).await?;
             }
         }
         Some(id) => {
+            if let Some(other) = other_node(backend, &request, id)? {
+                return passed_on(backend, &mut request, other).await;
+            }
             let Some(number) = own_number(backend, id)? else {
                 return Err(missing(format!("task [{id}] is not found")));
             };
@@ -230,18 +330,22 @@ pub async fn cancel(backend: &SharedBackend, request: Request) -> ApiResult<Resp
             }
         }
     }
-    if flag(&request, "wait_for_completion", false)? {
-        let until_ms = wait_until(backend, &request)?;
+    if waits {
         for task in &tasks {
             until_gone(backend, task.clone(), until_ms).await?;
         }
     }
-    grouped(backend, &request, &tasks, failures, false)
+    let mut listed = Listed::own(backend, &tasks, failures, false);
+    listed.add(others);
+    listed.grouped(&request)
 }
 
 /// Changes documents a second of a by-query operation.
-pub(super) async fn rethrottle(backend: &SharedBackend, request: &Request, rate: f32) -> ApiResult<Response> {
-    let id = request.param("task_id").unwrap_or("");
+pub(super) async fn rethrottle(backend: &SharedBackend, request: &mut Request, rate: f32) -> ApiResult<Response> {
+    let id = &request.param("task_id").unwrap_or("").to_owned();
+    if let Some(other) = other_node(backend, request, id)? {
+        return passed_on(backend, request, other).await;
+    }
     let Some(number) = own_number(backend, id)? else {
         return Err(missing(format!("task [{id}] is missing")));
     };
@@ -255,7 +359,7 @@ pub(super) async fn rethrottle(backend: &SharedBackend, request: &Request, rate:
         };
         failures.push(node_failure(backend, cause));
     }
-    grouped(backend, request, &tasks, failures, true)
+    Listed::own(backend, &tasks, failures, true).grouped(request)
 }
 
 /// What a task left in the index.
@@ -358,26 +462,27 @@ mod tests {
     #[test]
     fn lists_show_who_asked_and_keep_to_what_is_asked_for() {
         let node = FakeNode::new();
+        let own = &node.node().id;
         let rendered = call_raw(&node, "GET /_tasks?detailed&group_by=none", "", &[("x-opaque-id", "me")]);
         let list: Value = serde_json::from_slice(&rendered.body).expect("JSON");
-        let [own] = &list["tasks"].as_array().expect("tasks")[..] else { panic!("{list}") };
-        assert_eq!(own["action"], "cluster:monitor/tasks/lists");
-        assert_eq!(own["headers"], json!({ "X-Opaque-Id": "me" }));
+        let [task] = &list["tasks"].as_array().expect("tasks")[..] else { panic!("{list}") };
+        assert_eq!(task["action"], "cluster:monitor/tasks/lists");
+        assert_eq!(task["headers"], json!({ "X-Opaque-Id": "me" }));
         assert_eq!(
-            (&own["type"], &own["cancellable"], &own["node"]),
-            (&json!("transport"), &json!(true), &json!("nodeid"))
+            (&task["type"], &task["cancellable"], &task["node"]),
+            (&json!("transport"), &json!(true), &json!(own))
         );
         for (path, count) in [
             ("/_tasks?actions=*search", 0),
             ("/_tasks?actions=cluster:*,*search", 1),
             ("/_tasks?nodes=other", 0),
-            ("/_tasks?parent_task_id=nodeid:1", 0),
+            (&format!("/_tasks?parent_task_id={own}:1"), 0),
             ("/_tasks?parent_task_id=other:1", 0),
             ("/_tasks?wait_for_completion&timeout=1s", 1),
         ] {
             let (status, list) = call(&node, &format!("GET {path}"), "");
             assert_eq!(status, 200, "{list}");
-            let tasks = list["nodes"]["nodeid"]["tasks"].as_object().map_or(0, Map::len);
+            let tasks = list["nodes"][own]["tasks"].as_object().map_or(0, Map::len);
             assert_eq!(tasks, count, "{path}: {list}");
         }
         assert_eq!(call(&node, "GET /_tasks?group_by=parents", "").1["tasks"].as_object().map(Map::len), Some(1));
@@ -387,22 +492,101 @@ mod tests {
         assert_eq!(table.lines().count(), 1, "{table}");
     }
 
+    /// A node that has another one beside it, and the id of that one.
+    fn beside_another() -> (SharedBackend, String) {
+        use crate::rest::testing::member;
+        use ringdex_net::cluster::state::ClusterState;
+        let node = FakeNode::new();
+        let other = NodeId(2);
+        let join = move |state: &ClusterState| {
+            let mut next = state.clone();
+            next.nodes.insert(other, member(other).into());
+            Ok(Some(next))
+        };
+        futures_lite::future::block_on(node.update_state("test", Box::new(join))).expect("a state");
+        (node, other.to_string())
+    }
+
+    #[test]
+    fn every_node_tells_its_tasks_and_is_asked_for_those_it_has() {
+        let (node, other) = beside_another();
+        let own = node.node().id.clone();
+        for (path, nodes) in [
+            ("/_tasks", vec![&own, &other]),
+            ("/_tasks?nodes=n2", vec![&other]),
+            ("/_tasks?nodes=_local&detailed", vec![&own]),
+            ("/_tasks?wait_for_completion&timeout=1s", vec![&own, &other]),
+            ("/_tasks?actions=*search", vec![]),
+        ] {
+            let (_, list) = call(&node, &format!("GET {path}"), "");
+            assert_eq!(list["nodes"].as_object().expect("nodes").keys().collect::<Vec<_>>(), nodes, "{path}");
+            assert_eq!(list["node_failures"], Value::Null);
+        }
+        let (_, list) = call(&node, "GET /_tasks?group_by=none&detailed", "");
+        let nodes: Vec<&Value> = list["tasks"].as_array().expect("tasks").iter().map(|task| &task["node"]).collect();
+        assert_eq!(nodes, [&json!(own), &json!(other)]);
+        assert_eq!(call(&node, "GET /_tasks?group_by=parents", "").1["tasks"].as_object().map(Map::len), Some(2));
+        let (_, rows) = call(&node, "GET /_cat/tasks?format=json&h=node,action", "");
+        let row = |name: &str| json!({ "node": name, "action": "cluster:monitor/tasks/lists" });
+        assert_eq!(rows, json!([row("n1"), row("n2")]));
+        // What the other node says of a task of its own.
+        let (status, error) = call(&node, &format!("GET /_tasks/{other}:77"), "");
+        assert_eq!(status, 404);
+        let reason = format!("task [{other}:77] isn't running and hasn't stored its results");
+        assert_eq!(error["error"]["reason"], reason);
+        let (_, answer) = call(&node, &format!("POST /_tasks/{other}:77/_cancel"), "");
+        assert_eq!(answer["node_failures"][0]["node_id"], other);
+        let (_, answer) = call(&node, &format!("POST /_reindex/{other}:77/_rethrottle?requests_per_second=2"), "");
+        assert_eq!(answer["node_failures"][0]["node_id"], other);
+        let (status, error) = call(&node, "GET /_tasks/nobody:77", "");
+        let reason = error["error"]["reason"].as_str().expect("a reason");
+        assert!(status == 404 && reason.contains("which isn't part of the cluster"), "{reason}");
+        assert_eq!(call(&node, "POST /_tasks/_cancel?actions=*search", ""), (200, json!({ "nodes": {} })));
+    }
+
+    #[test]
+    fn figures_of_nodes_are_of_all_that_are_named() {
+        let (node, other) = beside_another();
+        let own = node.node().id.clone();
+        let (_, told) = call(&node, "GET /_latency", "");
+        assert_eq!(told["nodes"].as_object().expect("nodes").keys().collect::<Vec<_>>(), [&other, &own]);
+        assert_eq!(told["nodes"][&other]["name"], "n2");
+        let (_, told) = call(&node, "GET /_latency?nodes=n2&interval=me&hdr=true", "");
+        assert_eq!(told["_nodes"], json!({ "total": 1, "successful": 1, "failed": 0 }));
+        assert_eq!(call(&node, "POST /_latency/_reset", "").1["_nodes"]["total"], 2);
+        let (_, told) = call(&node, "POST /_nodes/reload_secure_settings", "");
+        assert_eq!(told["nodes"], json!({ &other: { "name": "n2" }, &own: { "name": "n1" } }));
+        assert_eq!(call(&node, "POST /_nodes/n2/reload_secure_settings", "").1["_nodes"]["total"], 1);
+        let text = |path: &str| String::from_utf8(call_raw(&node, path, "", &[]).body.to_vec()).expect("text");
+        let (all, one) = (text("GET /_nodes/hot_threads"), text("GET /_nodes/n2/hot_threads?threads=1"));
+        assert!(all.contains("::: {n1}") && all.contains("::: {n2}"), "{all}");
+        assert!(!one.contains("::: {n1}") && one.contains("::: {n2}"), "{one}");
+        let (_, rows) = call(&node, "GET /_cat/thread_pool/write?format=json&h=node_name,name,pid", "");
+        let pid = std::process::id().to_string();
+        let row = |name: &str| json!({ "node_name": name, "name": "write", "pid": pid });
+        assert_eq!(rows, json!([row("n1"), row("n2")]));
+        let (_, rows) = call(&node, "GET /_cat/nodes?format=json&h=name,pid", "");
+        assert_eq!(rows[1], json!({ "name": "n2", "pid": pid }));
+    }
+
     #[test]
     fn what_is_not_running_cannot_be_asked_cancelled_or_slowed() {
         let node = FakeNode::new();
-        let (status, error) = call(&node, "GET /_tasks/nodeid:77", "");
+        let own = &node.node().id;
+        let (status, error) = call(&node, &format!("GET /_tasks/{own}:77"), "");
         assert_eq!((status, &error["error"]["type"]), (404, &json!("resource_not_found_exception")));
-        assert_eq!(error["error"]["reason"], "task [nodeid:77] isn't running and hasn't stored its results");
-        assert_eq!(call(&node, "GET /_tasks/nodeid", "").0, 400);
+        let reason = format!("task [{own}:77] isn't running and hasn't stored its results");
+        assert_eq!(error["error"]["reason"], reason);
+        assert_eq!(call(&node, &format!("GET /_tasks/{own}"), "").0, 400);
         for (path, reason) in [
-            ("/_tasks/nodeid:77/_cancel", "task [nodeid:77] is not found"),
-            ("/_reindex/nodeid:77/_rethrottle?requests_per_second=2", "task [nodeid:77] is missing"),
+            (format!("/_tasks/{own}:77/_cancel"), "is not found"),
+            (format!("/_reindex/{own}:77/_rethrottle?requests_per_second=2"), "is missing"),
         ] {
             let (status, answer) = call(&node, &format!("POST {path}"), "");
             assert_eq!(status, 200, "{answer}");
-            assert_eq!(answer["node_failures"][0]["caused_by"]["reason"], reason);
+            assert_eq!(answer["node_failures"][0]["caused_by"]["reason"], format!("task [{own}:77] {reason}"));
         }
-        assert_eq!(call(&node, "POST /_reindex/nodeid:77/_rethrottle", "").0, 400);
+        assert_eq!(call(&node, &format!("POST /_reindex/{own}:77/_rethrottle"), "").0, 400);
         assert_eq!(call(&node, "POST /_tasks/_cancel?actions=*search", ""), (200, json!({ "nodes": {} })));
     }
 

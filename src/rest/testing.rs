@@ -1,4 +1,5 @@
-//! A node in memory for tests of the REST layer: shards are maps, searches find everything.
+//! A node in memory for tests of the REST layer: shards are maps, searches find everything. It is a cluster of itself: it does with
+//! its state what a master does, and what recovers on it has recovered at once. On other nodes that join, a test says when.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
@@ -10,13 +11,19 @@ use ringdex_engine::analysis::AnalyzerRegistry;
 use ringdex_engine::ids::{PrimaryTerm, SeqNo, Version};
 use ringdex_engine::mapping::Mapping;
 use ringdex_engine::search::{DocAddress, FetchedHit, QueryResult, TopHit};
-use ringdex_net::cluster::state::{ClusterState, IndexMetadata};
+use ringdex_net::cluster::allocation::{AllocationInputs, follow_metadata, reroute, shard_started};
+use ringdex_net::cluster::ids::{AllocationId, NodeId};
+use ringdex_net::cluster::routing::CopyState;
+use ringdex_net::cluster::state::{ClusterState, DiscoveryNode, IndexMetadata, Role, host_of};
 use serde_json::{Value, json};
 
 use super::http::Rendered;
+use super::passed::{self, Answered, PassedOn};
 use super::request::{Body, Method, Request};
 use super::router::handle;
-use crate::backend::{Backend, CompiledIndex, LocalFuture, NodeInfo, ShardHealth, SharedBackend, StateUpdate};
+use crate::backend::{
+    Backend, CompiledIndex, LocalFuture, NodeInfo, PendingUpdate, ShardHealth, SharedBackend, StateUpdate,
+};
 use crate::config::Config;
 use crate::error::{ApiError, ApiResult};
 use crate::memory::NodeMemory;
@@ -41,8 +48,43 @@ struct NaiveShard {
     next_seq_no: i64,
 }
 
+/// The id of [`FakeNode`].
+pub const OWN: NodeId = NodeId(1);
+
+/// A node with all roles.
+pub fn member(id: NodeId) -> DiscoveryNode {
+    let n = id.0;
+    DiscoveryNode {
+        id,
+        name: format!("n{n}"),
+        ephemeral_id: "e".into(),
+        transport_address: format!("10.0.0.{n}:9300"),
+        http_address: format!("10.0.0.{n}:9200"),
+        roles: [Role::Master, Role::Data, Role::Ingest].into(),
+        attributes: BTreeMap::new(),
+        cores: 1,
+    }
+}
+
+/// The state in which what recovers on some nodes has recovered.
+pub fn copies_started(state: &ClusterState, on: impl Fn(NodeId) -> bool) -> ClusterState {
+    let mut next = state.clone();
+    for (uuid, routing) in &state.routing {
+        for (shard, group) in routing.shards.iter().enumerate() {
+            let recovering = group.iter().filter(|copy| copy.state == CopyState::Initializing);
+            for copy in recovering.filter(|copy| copy.node.is_some_and(&on)) {
+                let id = copy.allocation_id.unwrap();
+                next = shard_started(&next, uuid, shard as u32, id, None).unwrap().unwrap_or(next);
+            }
+        }
+    }
+    next
+}
+
 pub struct FakeNode {
     state: RefCell<Arc<ClusterState>>,
+    /// The copies on its disk, by index uuid and shard.
+    stored: RefCell<BTreeMap<(String, u32), AllocationId>>,
     shards: RefCell<HashMap<ShardId, NaiveShard>>,
     clock_ms: Cell<i64>,
     random: Cell<u64>,
@@ -50,7 +92,12 @@ pub struct FakeNode {
     config: Config,
     memory: Arc<NodeMemory>,
     tasks: Rc<Registry>,
+    /// What waits for the master; each is done so many milliseconds after the start.
+    pending: Vec<(i64, PendingUpdate)>,
 }
+
+/// The clock when a node starts.
+const START_MS: i64 = 1_600_000_000_000;
 
 impl FakeNode {
     #[expect(clippy::new_ret_no_self)] // everything wants it shared
@@ -62,19 +109,49 @@ impl FakeNode {
         let state = ClusterState {
             cluster_name: "test".into(),
             cluster_uuid: "uuuuuuuuuuuuuuuuuuuuuu".into(),
+            master: Some(OWN),
+            nodes: [(OWN, Arc::new(member(OWN)))].into(),
             ..ClusterState::default()
         };
+        FakeNode::with_state(memory, state)
+    }
+
+    /// As a node is until a master has been elected.
+    pub fn unelected() -> SharedBackend {
+        FakeNode::with_state(1 << 30, ClusterState::default())
+    }
+
+    /// A master that has updates in work for so many milliseconds.
+    pub fn busy(pending: Vec<(i64, PendingUpdate)>) -> SharedBackend {
+        let state = ClusterState {
+            cluster_name: "test".into(),
+            master: Some(OWN),
+            nodes: [(OWN, Arc::new(member(OWN)))].into(),
+            ..ClusterState::default()
+        };
+        Rc::new(FakeNode { pending, ..FakeNode::of_member(member(OWN), 1 << 30, state) })
+    }
+
+    fn with_state(memory: u64, state: ClusterState) -> SharedBackend {
+        Rc::new(FakeNode::of_member(member(OWN), memory, state))
+    }
+
+    fn of_member(own: DiscoveryNode, memory: u64, state: ClusterState) -> FakeNode {
         let node = NodeInfo {
-            name: "n1".into(),
-            id: "nodeid".into(),
-            host: "127.0.0.1".into(),
+            host: host_of(&own.transport_address).to_owned(),
+            name: own.name,
+            id: own.id.to_string(),
+            ephemeral_id: own.ephemeral_id,
+            http_address: own.http_address,
+            transport_address: own.transport_address,
             cores: 1,
             ..NodeInfo::default()
         };
-        Rc::new(FakeNode {
+        FakeNode {
             state: RefCell::new(Arc::new(state)),
+            stored: RefCell::default(),
             shards: RefCell::default(),
-            clock_ms: Cell::new(1_600_000_000_000),
+            clock_ms: Cell::new(START_MS),
             random: Cell::new(7),
             node,
             config: Config {
@@ -84,15 +161,39 @@ impl FakeNode {
                 memory: 1 << 30,
                 name: "n1".into(),
                 cluster_name: "test".into(),
-                path_repo: Vec::new(),
-                attributes: Vec::new(),
-                max_content_length: 100 << 20,
-                read_timeout: None,
-                other: Vec::new(),
+                ..Config::default()
             },
             memory: NodeMemory::new(memory),
-            tasks: Registry::new(0, 1, 1_600_000_000_000),
-        })
+            tasks: Registry::new(0, 1, START_MS),
+            pending: Vec::new(),
+        }
+    }
+
+    /// Other nodes have empty disks.
+    fn inputs(&self, state: &ClusterState) -> AllocationInputs {
+        let seed = u128::from(self.random()) << 64 | u128::from(self.random());
+        let mut inputs = AllocationInputs { now_ms: self.now_ms(), seed, ..AllocationInputs::default() };
+        inputs.stored_copies = state.nodes.keys().map(|id| (*id, BTreeMap::new())).collect();
+        inputs.stored_copies.insert(OWN, self.stored.borrow().clone());
+        inputs
+    }
+
+    /// What becomes of a state: the routing follows, copies get their places, and those that get it here start.
+    fn settled(&self, state: &ClusterState) -> ClusterState {
+        let mut state = follow_metadata(state, self.now_ms());
+        self.stored.borrow_mut().retain(|(uuid, _), _| state.index_by_uuid(uuid).is_some());
+        loop {
+            let inputs = self.inputs(&state);
+            let Some(next) = reroute(&state, &inputs).state else { return state };
+            state = copies_started(&next, |node| node == OWN);
+            let mut stored = self.stored.borrow_mut();
+            for (uuid, routing) in &state.routing {
+                for (shard, group) in routing.shards.iter().enumerate() {
+                    let own = group.iter().filter(|copy| copy.node == Some(OWN));
+                    stored.extend(own.filter_map(|copy| Some(((uuid.clone(), shard as u32), copy.allocation_id?))));
+                }
+            }
+        }
     }
 }
 
@@ -211,19 +312,28 @@ impl Backend for FakeNode {
 
     fn update_state(&self, _source: &str, update: StateUpdate) -> LocalFuture<'_, ApiResult<Arc<ClusterState>>> {
         let current = self.state();
-        let answer = update(&current).map(|next| match next {
-            Some(mut next) => {
-                next.version = current.version + 1;
-                let next = Arc::new(next);
-                *self.state.borrow_mut() = next.clone();
-                self.shards
-                    .borrow_mut()
-                    .retain(|id, _| next.indices.get(&*id.index).is_some_and(|i| i.uuid == *id.uuid));
-                next
-            }
-            None => current,
+        let answer = update(&current).map(|next| {
+            let next = next.map(|next| self.settled(&next)).filter(|next| *next != *current);
+            let Some(mut next) = next else { return current };
+            next.version = current.version + 1;
+            let next = Arc::new(next);
+            *self.state.borrow_mut() = next.clone();
+            self.shards.borrow_mut().retain(|id, _| next.indices.get(&*id.index).is_some_and(|i| i.uuid == *id.uuid));
+            next
         });
         Box::pin(async move { answer })
+    }
+
+    fn has_master(&self) -> bool {
+        self.state().master.is_some()
+    }
+
+    fn pending_updates(&self) -> LocalFuture<'_, Vec<PendingUpdate>> {
+        let waited_ms = self.now_ms() - START_MS;
+        let left = self.pending.iter().filter(|(until_ms, _)| *until_ms > waited_ms);
+        let left: Vec<PendingUpdate> =
+            left.map(|(_, update)| PendingUpdate { waited_ms: waited_ms as u64, ..update.clone() }).collect();
+        Box::pin(async { left })
     }
 
     fn shard(&self, shard: &ShardId, request: ShardRequest) -> LocalFuture<'_, ApiResult<ShardResponse>> {
@@ -236,6 +346,7 @@ impl Backend for FakeNode {
                     items,
                     forced_refresh: write.refresh == RefreshPolicy::Immediate,
                     fsynced: true,
+                    copies: 1,
                 })
             }
             ShardRequest::Get(wanted) => ShardResponse::Get(wanted.iter().map(|w| naive.get(w)).collect()),
@@ -272,6 +383,44 @@ impl Backend for FakeNode {
             _ => ShardResponse::Done,
         };
         Box::pin(async move { Ok(answer) })
+    }
+
+    /// Every copy has what the shard has, where it can be reached at all.
+    fn copy(&self, shard: &ShardId, node: NodeId, request: ShardRequest) -> LocalFuture<'_, ApiResult<ShardResponse>> {
+        let state = self.state();
+        let copies = state.routing.get(&*shard.uuid).map_or(&[][..], |routing| routing.copies(shard.shard));
+        let error = match state.nodes.get(&node) {
+            Some(node) if node.transport_address.is_empty() => {
+                ApiError::new(503, "node_not_connected_exception", format!("[{}] is not connected", node.name))
+            }
+            Some(_) if copies.iter().any(|copy| copy.node == Some(node) && copy.active()) => {
+                return self.shard(shard, request);
+            }
+            _ => ApiError::new(503, "no_shard_available_action_exception", "no shard available"),
+        };
+        Box::pin(async move { Err(error) })
+    }
+
+    /// Other nodes have what the cluster agrees on, and nothing else.
+    fn ask_node(&self, node: NodeId, call: PassedOn, _: u64) -> LocalFuture<'_, ApiResult<Answered>> {
+        Box::pin(async move {
+            let state = self.state();
+            let own = state.nodes.get(&node).filter(|node| !node.transport_address.is_empty());
+            let Some(own) = own.map(|own| DiscoveryNode::clone(own)) else {
+                return Err(ApiError::new(503, "node_not_connected_exception", "not connected"));
+            };
+            let other: SharedBackend = Rc::new(FakeNode::of_member(own, 1 << 30, ClusterState::clone(&state)));
+            passed::answer(&other, call).await
+        })
+    }
+
+    fn allocation_inputs(&self) -> LocalFuture<'_, AllocationInputs> {
+        let inputs = if self.state().master.map(|id| id.to_string()) == Some(self.node.id.clone()) {
+            self.inputs(&self.state())
+        } else {
+            AllocationInputs::default()
+        };
+        Box::pin(async move { inputs })
     }
 
     fn compiled(&self, index: &IndexMetadata) -> ApiResult<CompiledIndex> {
@@ -345,22 +494,30 @@ impl Backend for FakeNode {
     }
 
     fn shard_health(&self, shard: &ShardId) -> ShardHealth {
-        match self.state.borrow().indices.get(&*shard.index) {
-            Some(index) if index.open => ShardHealth::Started,
-            _ => ShardHealth::Missing,
+        let state = self.state();
+        let copies = state.routing.get(&*shard.uuid).map_or(&[][..], |routing| routing.copies(shard.shard));
+        match copies.iter().find(|copy| copy.node == Some(OWN)) {
+            None => ShardHealth::Missing,
+            Some(copy) if copy.active() => ShardHealth::Started,
+            Some(_) => ShardHealth::Recovering,
         }
     }
 }
 
 /// One exchange: `METHOD /path?query` and a body (empty = none).
 pub fn call_raw(node: &SharedBackend, line: &str, body: &str, headers: &[(&str, &str)]) -> Rendered {
+    futures_lite::future::block_on(handle(node, request(line, body, headers)))
+}
+
+/// The same, not sent yet.
+pub fn request(line: &str, body: &str, headers: &[(&str, &str)]) -> Request {
     let (method, uri) = line.split_once(' ').expect("METHOD /path");
     let (path, query) = uri.split_once('?').unwrap_or((uri, ""));
     let mut all: Vec<(String, String)> = headers.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
     if !body.is_empty() && !headers.iter().any(|(n, _)| *n == "content-type") {
         all.push(("content-type".into(), "application/json".into()));
     }
-    let request = Request {
+    Request {
         method: match method {
             "GET" => Method::Get,
             "HEAD" => Method::Head,
@@ -381,8 +538,7 @@ pub fn call_raw(node: &SharedBackend, line: &str, body: &str, headers: &[(&str, 
         headers: all,
         body: Body::Full(Bytes::copy_from_slice(body.as_bytes())),
         task: None,
-    };
-    futures_lite::future::block_on(handle(node, request))
+    }
 }
 
 /// The same, with status and JSON.
@@ -479,13 +635,14 @@ mod tests {
         }
         assert_eq!(node.memory().writes.used(), 0);
         let (_, stats) = call(&node, "GET /_nodes/stats/indexing_pressure,breaker", "");
-        let memory = &stats["nodes"]["nodeid"]["indexing_pressure"]["memory"];
+        let own = &stats["nodes"][&node.node().id];
+        let memory = &own["indexing_pressure"]["memory"];
         assert_eq!(
             (&memory["total"]["coordinating_rejections"], &memory["limit_in_bytes"]),
             (&json!(2), &json!(32768))
         );
         assert_eq!(memory["current"]["all_in_bytes"], 0);
-        assert_eq!(stats["nodes"]["nodeid"]["breakers"]["request"]["limit_size"], "38.3kb");
+        assert_eq!(own["breakers"]["request"]["limit_size"], "38.3kb");
     }
 
     #[test]

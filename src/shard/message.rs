@@ -26,7 +26,7 @@ pub struct ShardId {
 }
 
 /// A request to one shard.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum ShardRequest {
     /// Writes, in order. Answered when durable as asked (and visible, if asked).
     Write(WriteRequest),
@@ -129,10 +129,25 @@ pub enum ShardRequest {
     Stats,
     /// The list of segments.
     Segments,
+    /// How far a copy that is being made is. Its core answers: there is no shard yet.
+    Recovery,
+}
+
+impl ShardRequest {
+    /// Whether it is to see every acknowledged write (that has been refreshed, for searches): not what a context keeps.
+    #[must_use]
+    pub fn reads_newest(&self) -> bool {
+        match self {
+            ShardRequest::Get(_) | ShardRequest::Open { .. } | ShardRequest::Explain { .. } => true,
+            ShardRequest::Search(search) => search.context.is_none(),
+            ShardRequest::Statistics { context, .. } => context.is_none(),
+            _ => false,
+        }
+    }
 }
 
 /// An answer of one shard.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[allow(clippy::large_enum_variant)]
 pub enum ShardResponse {
     /// One result per operation.
@@ -171,10 +186,12 @@ pub enum ShardResponse {
     Stats(Box<ShardStats>),
     /// Segments.
     Segments(Vec<SegmentStats>),
+    /// A recovery.
+    Recovery(Box<PeerRecovery>),
 }
 
 /// What a shard keeps on disk, and what it did for that since it was opened.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct ShardStorage {
     /// Its segments.
     pub segments: Storage,
@@ -191,7 +208,7 @@ pub struct ShardStorage {
 }
 
 /// When written documents must be visible before the answer.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RefreshPolicy {
     /// With the next refresh.
     #[default]
@@ -203,7 +220,7 @@ pub enum RefreshPolicy {
 }
 
 /// Operations of one request for one shard.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct WriteRequest {
     /// In the client's order.
     pub ops: Vec<WriteOp>,
@@ -211,10 +228,12 @@ pub struct WriteRequest {
     pub refresh: RefreshPolicy,
     /// Overrides `index.translog.durability` for this request (`Some(true)`: wait for the sync).
     pub wait_for_sync: Option<bool>,
+    /// How long it waits for a primary, in milliseconds.
+    pub timeout_ms: u64,
 }
 
 /// Optimistic concurrency conditions.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum VersionMatch {
     /// Whatever is there.
     #[default]
@@ -230,7 +249,7 @@ pub enum VersionMatch {
 }
 
 /// One operation.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct WriteOp {
     /// Document id (the coordinator makes automatic ones).
     pub id: String,
@@ -243,7 +262,7 @@ pub struct WriteOp {
 }
 
 /// What to do with a document.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum WriteKind {
     /// Put.
     Index {
@@ -261,7 +280,7 @@ pub enum WriteKind {
 }
 
 /// `_update`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct UpdateOp {
     /// Partial document (JSON object) to merge in.
     pub doc: Option<Bytes>,
@@ -278,7 +297,7 @@ pub struct UpdateOp {
 }
 
 /// Results of a write.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct WriteResponse {
     /// One per operation, in order.
     pub items: Vec<Result<WriteResult, ApiError>>,
@@ -286,10 +305,12 @@ pub struct WriteResponse {
     pub forced_refresh: bool,
     /// Everything the request changed is durable here.
     pub fsynced: bool,
+    /// Copies that have it, this one included.
+    pub copies: u32,
 }
 
 /// What an operation did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum WriteOutcome {
     /// A new document.
     Created,
@@ -304,7 +325,7 @@ pub enum WriteOutcome {
 }
 
 /// Result of one operation.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct WriteResult {
     /// What happened.
     pub outcome: WriteOutcome,
@@ -316,12 +337,13 @@ pub struct WriteResult {
     pub term: PrimaryTerm,
     /// The new source, if an update asked for it.
     pub get: Option<GetResult>,
-    /// Its place in the translog; none if nothing was changed.
+    /// Its place in the translog of the copy that answers; none if nothing was changed.
+    #[serde(skip)]
     pub location: Option<Location>,
 }
 
 /// One get.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct GetRequest {
     /// Document id.
     pub id: String,
@@ -340,7 +362,7 @@ pub struct GetRequest {
 }
 
 /// Result of one get.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct GetResult {
     /// Whether the document exists; everything else is only there if so.
     pub found: bool,
@@ -359,7 +381,7 @@ pub struct GetResult {
 }
 
 /// Query phase on one shard.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SearchShardRequest {
     /// What to find.
     pub query: Arc<SearchRequest>,
@@ -377,7 +399,7 @@ pub struct SearchShardRequest {
 }
 
 /// Query phase result.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SearchShardResponse {
     /// Hits and partial aggregations.
     pub result: QueryResult,
@@ -447,6 +469,65 @@ pub struct ShardStats {
     pub commit_id: String,
     /// The core the shard lives on.
     pub core: u32,
+    /// How this copy was made from its primary, if it was.
+    pub recovery: Option<Box<PeerRecovery>>,
+}
+
+/// What a recovery is at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs)] // the names are those of `_recovery`
+pub enum RecoveryStage {
+    #[default]
+    Init,
+    Index,
+    Translog,
+    Finalize,
+    Done,
+}
+
+impl RecoveryStage {
+    /// Its word.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            RecoveryStage::Init => "INIT",
+            RecoveryStage::Index => "INDEX",
+            RecoveryStage::Translog => "TRANSLOG",
+            RecoveryStage::Finalize => "FINALIZE",
+            RecoveryStage::Done => "DONE",
+        }
+    }
+}
+
+/// How a copy was made from its primary, or how far that is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerRecovery {
+    /// Name of the node it was made from.
+    pub source_node: String,
+    /// Where that listens for other nodes.
+    pub source_address: String,
+    /// Milliseconds since 1970.
+    pub start_ms: i64,
+    /// The same.
+    pub stop_ms: i64,
+    /// What it is at.
+    pub stage: RecoveryStage,
+    /// Files of the commit it was made from; 0 if operations were enough.
+    pub files_total: u64,
+    /// Those of them that were not here already.
+    pub files_missing: u64,
+    /// Those of them that have come.
+    pub files_fetched: u64,
+    /// Bytes of all files.
+    pub bytes_total: u64,
+    /// Those of them that were not here already.
+    pub bytes_missing: u64,
+    /// Those of them that have come.
+    pub bytes_fetched: u64,
+    /// Milliseconds that it held back (`indices.recovery.max_bytes_per_sec`).
+    pub throttled_ms: u64,
+    /// Operations that came.
+    pub operations: u64,
 }
 
 /// One segment of a shard copy.

@@ -10,6 +10,7 @@
 //! Invariant: after the engine has failed nothing is acknowledged; the owner is told once.
 
 pub mod backoff;
+pub mod identity;
 pub mod message;
 pub mod settings;
 pub mod signal;
@@ -18,6 +19,8 @@ pub mod slowlog;
 mod merge;
 mod profile;
 mod read;
+pub mod recovery;
+mod replication;
 mod request_cache;
 mod write;
 
@@ -31,14 +34,16 @@ use std::time::{Duration, Instant};
 use futures_lite::future::or;
 use ringdex_engine::document::{self, ParsedDocument};
 use ringdex_engine::engine::{Engine, EngineConfig};
-use ringdex_engine::ids::PrimaryTerm;
-use ringdex_engine::op::OperationKind;
+use ringdex_engine::ids::{PrimaryTerm, SeqNo};
+use ringdex_engine::op::{Operation, OperationKind};
 use ringdex_engine::pace::Pace;
-use ringdex_engine::search::FilterCache;
+use ringdex_engine::search::{FilterCache, LiveCounts};
 use ringdex_engine::seed::HashSeed;
 use ringdex_engine::store::Directory;
 use ringdex_engine::store::ledger::Purpose;
+use ringdex_net::cluster::ids::{AllocationId, NodeId};
 use ringdex_net::cluster::state::IndexMetadata;
+use ringdex_net::wire::replicate::{Replicate, ReplicateAck};
 
 use crate::backend::{CompiledIndex, LocalFuture};
 use crate::error::{ApiError, ApiResult};
@@ -47,7 +52,13 @@ use crate::memory::{NodeMemory, ShardBuffer};
 use crate::stats::interval::Marks;
 use crate::stats::{self, Stage, StageSet, timeline};
 use backoff::Backoff;
-use message::{SegmentStats, ShardId, ShardRequest, ShardResponse, ShardStats, ShardStorage};
+use bytes::Bytes;
+use message::{
+    PeerRecovery, RecoveryStage, SegmentStats, ShardId, ShardRequest, ShardResponse, ShardStats, ShardStorage,
+};
+pub use recovery::{Fetch, Fetched, Joined, Source};
+use replication::Copies;
+pub use replication::{CopySpec, NOT_PRIMARY, STALE_TERM};
 use request_cache::RequestCache;
 use settings::ShardSettings;
 use signal::{Signal, Watermark};
@@ -67,6 +78,10 @@ pub struct ShardSpec {
     pub core: u32,
     /// The node's memory budget.
     pub memory: Arc<NodeMemory>,
+    /// What the numbers of its search contexts begin with.
+    pub tag: u32,
+    /// Which copy it is; none = the only one there is.
+    pub copy: Option<CopySpec>,
 }
 
 /// How often a shard that does not refresh of itself looks whether others need its memory.
@@ -83,8 +98,14 @@ const SOON_REST_MIN: Duration = Duration::from_millis(2);
 const SOON_REST_MAX: Duration = Duration::from_millis(100);
 /// How long a write waits for memory.
 const BUFFER_WAIT: Duration = Duration::from_secs(30);
+/// How much of its files a shard reads again after its start.
+const SCRUB_BYTES_PER_SECOND: u64 = 50 << 20;
+/// How long a rest of it goes on once the shard is closing.
+const SCRUB_LOOK: Duration = Duration::from_millis(5);
 /// How long [`Shard::close`] waits for work in flight: the longest is a merge.
 const CLOSE_WAIT: Duration = Duration::from_secs(60);
+/// How long of that for other copies: those that do not answer are no reason to keep this one open.
+const COPIES_WAIT: Duration = Duration::from_secs(5);
 /// Upkeep and merges that find no space are tried again after at most so long.
 const UPKEEP_WAIT_MAX: Duration = Duration::from_secs(10);
 /// Writes are refused without looking for space again for at most so long.
@@ -98,6 +119,19 @@ pub trait ShardOwner {
 
     /// The shard takes no more requests.
     fn shard_failed(&self, shard: &ShardId, reason: &str);
+
+    /// Told before that when files of the copy are damaged.
+    fn shard_damaged(&self, shard: &ShardId);
+
+    /// Sends a message to a copy on another node.
+    fn replicate(&self, _node: NodeId, _message: Replicate) -> LocalFuture<'_, ApiResult<ReplicateAck>> {
+        Box::pin(async { Err(ApiError::new(503, "node_not_connected_exception", "there are no other nodes")) })
+    }
+
+    /// Asks the master to fail a copy, in the name of the primary of `term`; answers when that is committed.
+    fn fail_copy(&self, _shard: &ShardId, _copy: AllocationId, _term: PrimaryTerm) -> LocalFuture<'_, ApiResult<()>> {
+        Box::pin(async { Err(ApiError::new(503, "master_not_discovered_exception", "there is no master")) })
+    }
 }
 
 /// See the module.
@@ -109,7 +143,10 @@ pub struct Shard<I: NodeIo> {
     index: RefCell<Arc<IndexMetadata>>,
     compiled: RefCell<CompiledIndex>,
     settings: RefCell<Rc<ShardSettings>>,
-    term: PrimaryTerm,
+    term: Cell<PrimaryTerm>,
+    copies: Option<Copies>,
+    /// The bytes of the operation done last, for the other copies.
+    encoded: RefCell<Option<Bytes>>,
     core: u32,
     memory: Arc<NodeMemory>,
     buffer: ShardBuffer,
@@ -118,6 +155,7 @@ pub struct Shard<I: NodeIo> {
     marks: RefCell<Marks>,
     contexts: RefCell<read::Contexts>,
     filter_cache: Option<Rc<FilterCache>>,
+    live_counts: Rc<LiveCounts>,
     request_cache: RefCell<RequestCache>,
     caches_swept_ms: Cell<i64>,
     visible: Watermark,
@@ -125,6 +163,8 @@ pub struct Shard<I: NodeIo> {
     refresh_now: Signal,
     soon_now: Signal,
     upkeep_now: Signal,
+    /// Ends a pause of [`checkpoint_task`](Self::checkpoint_task).
+    beat_now: Signal,
     images_now: Signal,
     merging: Cell<bool>,
     /// Of writers that find no room in the translog.
@@ -136,6 +176,8 @@ pub struct Shard<I: NodeIo> {
     /// Tasks of this shard that have not ended.
     tasks: Cell<usize>,
     failure_reported: Cell<bool>,
+    /// How this copy was made from its primary.
+    made: RefCell<Option<Box<PeerRecovery>>>,
     scratch: RefCell<Vec<ParsedDocument>>,
 }
 
@@ -186,8 +228,14 @@ impl<I: NodeIo> Shard<I> {
         let seed = engine.hash_seed();
         let filters = || FilterCache::new(Arc::clone(&spec.memory.filter_cache), FILTERS_MAX, seed);
         let filter_cache = settings.filter_cache.then(filters);
+        let live_counts = LiveCounts::new(Arc::clone(&spec.memory.filter_cache), seed);
         let request_cache = RefCell::new(RequestCache::new(Arc::clone(&spec.memory.request_cache), seed));
         let term = PrimaryTerm(spec.index.primary_terms.get(spec.id.shard as usize).copied().unwrap_or(1));
+        let copies = spec.copy.as_ref().map(|copy| {
+            let global = engine.global_checkpoint().unwrap_or(SeqNo::NONE);
+            Copies::new(copy, global)
+        });
+        let primary = spec.copy.as_ref().is_some_and(|copy| copy.routing.primary && !copy.routing.relocation_target());
         let shard = Rc::new(Shard {
             visible: Watermark::new(engine.visible_seq_no().0),
             last_search_ms: Cell::new(io.now_ms()),
@@ -198,21 +246,25 @@ impl<I: NodeIo> Shard<I> {
             index: RefCell::new(spec.index),
             compiled: RefCell::new(spec.compiled),
             settings: RefCell::new(Rc::new(settings)),
-            term,
+            term: Cell::new(term),
+            copies,
+            encoded: RefCell::default(),
             core: spec.core,
             buffer: ShardBuffer::new(Arc::clone(&spec.memory.indexing)),
             memory: spec.memory,
             counters: Counters::default(),
             stages: RefCell::default(),
             marks: RefCell::default(),
-            contexts: RefCell::default(),
+            contexts: RefCell::new(read::Contexts::new(spec.tag)),
             filter_cache,
+            live_counts,
             request_cache,
             caches_swept_ms: Cell::new(0),
             sync_now: Signal::default(),
             refresh_now: Signal::default(),
             soon_now: Signal::default(),
             upkeep_now: Signal::default(),
+            beat_now: Signal::default(),
             images_now: Signal::default(),
             merging: Cell::new(false),
             room_backoff: RefCell::new(Backoff::new(ROOM_WAIT_MAX)),
@@ -221,10 +273,18 @@ impl<I: NodeIo> Shard<I> {
             closing: Cell::new(false),
             tasks: Cell::new(0),
             failure_reported: Cell::new(false),
+            made: RefCell::default(),
             scratch: RefCell::default(),
         });
         shard.recover().await?;
         shard.start();
+        if primary {
+            shard.promote(term);
+            if let Err(e) = shard.until_primary().await {
+                shard.close(false).await;
+                return Err(e);
+            }
+        }
         Ok(shard)
     }
 
@@ -255,6 +315,9 @@ impl<I: NodeIo> Shard<I> {
         if self.closing.get() {
             return Err(self.unavailable("is closing"));
         }
+        if request.reads_newest() {
+            self.check_whole()?;
+        }
         let answer = match request {
             ShardRequest::Get(requests) => self.get(requests).await.map(ShardResponse::Get),
             ShardRequest::Search(request) => self.search(request).await.map(ShardResponse::Search),
@@ -283,6 +346,9 @@ impl<I: NodeIo> Shard<I> {
                 Ok(ShardResponse::Latency { core: self.core, snapshot })
             }
             ShardRequest::ClearCache { query, request } => {
+                if query {
+                    self.live_counts.clear();
+                }
                 if let (true, Some(filters)) = (query, &self.filter_cache) {
                     filters.clear();
                 }
@@ -300,6 +366,11 @@ impl<I: NodeIo> Shard<I> {
             ShardRequest::Storage => Ok(ShardResponse::Storage(Box::new(self.storage()))),
             ShardRequest::Stats => Ok(ShardResponse::Stats(Box::new(self.stats()))),
             ShardRequest::Segments => Ok(ShardResponse::Segments(self.segments())),
+            // Of one that has ended.
+            ShardRequest::Recovery => {
+                let done = || Box::new(PeerRecovery { stage: RecoveryStage::Done, ..PeerRecovery::default() });
+                Ok(ShardResponse::Recovery(self.made.borrow().clone().unwrap_or_else(done)))
+            }
             ShardRequest::Write(request) => {
                 let shard = self.clone();
                 let write = async move { shard.write(request).await.map(ShardResponse::Write) };
@@ -374,15 +445,23 @@ impl<I: NodeIo> Shard<I> {
     /// replays nothing.
     pub async fn close(&self, flush: bool) {
         self.closing.set(true);
+        if let Some(copies) = &self.copies {
+            copies.close(&self.unavailable("is closing"));
+        }
         self.sync_now.raise();
         self.refresh_now.raise();
         self.soon_now.raise();
         self.upkeep_now.raise();
         self.images_now.raise();
+        self.beat_now.raise();
         // Nobody refreshes any more: those who wait for it are told what is true, that it is written.
         self.visible.advance(i64::MAX);
         let until = self.io.monotonic_ns() + CLOSE_WAIT.as_nanos() as u64;
+        let patience = self.io.monotonic_ns() + COPIES_WAIT.as_nanos() as u64;
         while self.tasks.get() > 0 && self.io.monotonic_ns() < until {
+            if let Some(copies) = self.copies.as_ref().filter(|_| self.io.monotonic_ns() > patience) {
+                copies.give_up(&self.outcome_unknown());
+            }
             if self.engine.failure().is_none() && self.engine.translog().needs_sync() {
                 let _ = self.engine.sync().await;
             }
@@ -409,12 +488,7 @@ impl<I: NodeIo> Shard<I> {
         let pace = self.io.pace(None);
         while let Some(batch) = replay.next().await? {
             for (_, operation) in batch.operations() {
-                parsed.clear();
-                if let OperationKind::Index { id, source, .. } = operation.kind
-                    && self.engine.recovery_needs(&operation)
-                {
-                    self.parse(id, source, &mut parsed).await?;
-                }
+                self.parse_replayed(&operation, &mut parsed).await?;
                 let compiled = self.compiled.borrow().clone();
                 self.engine.recover(&compiled.mapping, &operation, &parsed, self.io.now_ms());
                 pace.yield_if_needed().await;
@@ -432,6 +506,17 @@ impl<I: NodeIo> Shard<I> {
         self.engine.refresh(self.io.now_ms(), &pace).await?;
         self.visible.advance(self.engine.visible_seq_no().0);
         Ok(())
+    }
+
+    /// Parses what a replay needs of an operation.
+    async fn parse_replayed(&self, operation: &Operation<'_>, parsed: &mut ParsedDocument) -> ApiResult<()> {
+        parsed.clear();
+        match operation.kind {
+            OperationKind::Index { id, source, .. } if self.engine.recovery_needs(operation) => {
+                self.parse(id, source, parsed).await
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Parses a document, adding to the mapping what it needs.
@@ -455,6 +540,10 @@ impl<I: NodeIo> Shard<I> {
         self.keep(Lane::Write, self.clone().soon_task());
         self.keep(Lane::Background, self.clone().image_task());
         self.keep(Lane::Background, self.clone().upkeep_task());
+        self.keep(Lane::Background, self.clone().scrub_task());
+        if self.copies.is_some() {
+            self.keep(Lane::Background, self.clone().checkpoint_task());
+        }
     }
 
     /// Runs one of the shard's own tasks. Should it panic, the shard has failed: nobody would sync or refresh any more.
@@ -468,6 +557,25 @@ impl<I: NodeIo> Shard<I> {
                 drop(guard);
             }),
         );
+    }
+
+    /// Reads the files once after the start, slowly: what the disk has lost of them should be known while other copies are there.
+    async fn scrub_task(self: Rc<Self>) {
+        let go_on = async |bytes: u64| {
+            let rest = Duration::from_nanos(bytes * 1_000_000_000 / SCRUB_BYTES_PER_SECOND);
+            let until = self.io.monotonic_ns() + rest.as_nanos() as u64;
+            while !self.closing.get() && self.io.monotonic_ns() < until {
+                self.io.sleep(SCRUB_LOOK.min(rest)).await;
+            }
+            !self.closing.get() && self.engine.failure().is_none()
+        };
+        let Err(e) = self.engine.scrub(go_on).await else { return };
+        tracing::error!(index = %self.id.index, shard = self.id.shard, error = %e, "a file of the shard cannot be read as it was written");
+        // The only copy goes on with what it has.
+        if matches!(e, ringdex_engine::Error::Corrupt { .. }) && !self.is_only_copy() {
+            self.engine.fail(&e);
+            self.report_failure();
+        }
     }
 
     async fn sync_task(self: Rc<Self>) {
@@ -484,6 +592,7 @@ impl<I: NodeIo> Shard<I> {
                     tracing::error!(index = %self.id.index, shard = self.id.shard, error = %e, "translog sync failed");
                     break;
                 }
+                self.own_checkpoint();
             }
             if translog.wants_next() {
                 self.upkeep_now.raise();
@@ -645,8 +754,9 @@ impl<I: NodeIo> Shard<I> {
         Ok(())
     }
 
-    /// The cache forgets filters of segments that are gone.
+    /// The caches forget what they know of segments that are gone.
     fn forget_segments(&self) {
+        self.live_counts.retain(&self.engine.searcher());
         if let Some(filters) = &self.filter_cache {
             filters.retain(&self.engine.searcher());
         }
@@ -658,6 +768,7 @@ impl<I: NodeIo> Shard<I> {
         if now - self.caches_swept_ms.get() >= CACHE_IDLE_MS {
             self.caches_swept_ms.set(now);
             self.request_cache.borrow_mut().sweep();
+            self.live_counts.sweep();
             if let Some(filters) = &self.filter_cache {
                 filters.sweep();
             }
@@ -700,6 +811,9 @@ impl<I: NodeIo> Shard<I> {
             tracing::error!(index = %self.id.index, shard = self.id.shard, reason, "shard failed");
             // Nobody refreshes any more: those who wait for it look why.
             self.visible.advance(i64::MAX);
+            if self.engine.is_damaged() {
+                self.owner.shard_damaged(&self.id);
+            }
             self.owner.shard_failed(&self.id, &reason);
         }
     }
@@ -766,10 +880,11 @@ impl<I: NodeIo> Shard<I> {
             recovered_operations: e.recovered_operations.get(),
             max_seq_no: self.engine.max_seq_no().0,
             local_checkpoint: self.engine.local_checkpoint().0,
-            global_checkpoint: self.engine.local_checkpoint().0,
+            global_checkpoint: self.global_checkpoint().0,
             commit_generation: self.engine.commit_generation().0,
             commit_id: format!("{}-{}", self.id.uuid, self.engine.commit_generation()),
             core: self.core,
+            recovery: self.made.borrow().clone(),
         }
     }
 
@@ -824,7 +939,7 @@ impl Drop for Ends<'_> {
 }
 
 /// 16 bytes that tell one shard's files from another's: the index's uuid hashed, and the shard's number.
-fn shard_uuid(id: &ShardId) -> [u8; 16] {
+pub fn shard_uuid(id: &ShardId) -> [u8; 16] {
     let mut uuid = [0u8; 16];
     let text = id.uuid.as_bytes();
     let n = text.len().min(12);

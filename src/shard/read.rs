@@ -49,6 +49,11 @@ pub(super) struct Contexts {
 }
 
 impl Contexts {
+    /// None yet. Their numbers begin with `tag` in the upper half, which says to other nodes where they are.
+    pub(super) fn new(tag: u32) -> Contexts {
+        Contexts { next: u64::from(tag) << 32, open: FxHashMap::default() }
+    }
+
     fn add(
         &mut self,
         searcher: Searcher,
@@ -181,6 +186,7 @@ impl<I: NodeIo> Shard<I> {
             memory: Arc::clone(&self.memory.search),
             hash_seed: self.engine.hash_seed(),
             filter_cache: self.filter_cache.clone(),
+            live_counts: Some(Rc::clone(&self.live_counts)),
             ..defaults
         }
     }

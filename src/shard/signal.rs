@@ -74,6 +74,12 @@ impl Watermark {
         .await;
     }
 
+    /// Whether the number is at least `at`.
+    #[must_use]
+    pub fn has_reached(&self, at: i64) -> bool {
+        self.value.get() >= at
+    }
+
     /// How many wait.
     #[must_use]
     pub fn waiting(&self) -> usize {

@@ -7,6 +7,7 @@ use ringdex_engine::document::ParsedDocument;
 use ringdex_engine::engine::{Applied, GetDocument, IndexOperation};
 use ringdex_engine::error::Error;
 use ringdex_engine::ids::{SeqNo, Version};
+use ringdex_engine::op::{Operation, OperationKind};
 use ringdex_engine::pace::Pace;
 use ringdex_engine::search::source_filter;
 use ringdex_engine::translog::Location;
@@ -33,6 +34,9 @@ impl<I: NodeIo> Shard<I> {
         if let Some(reason) = self.engine.failure() {
             return Err(self.failed(&reason));
         }
+        self.check_primary()?;
+        let replicates = self.replicates();
+        let mut operations = Vec::new();
         let pace = self.io.pace(None);
         let mut parsed = self.scratch.borrow_mut().pop().unwrap_or_default();
         let mut items = Vec::with_capacity(request.ops.len());
@@ -61,6 +65,8 @@ impl<I: NodeIo> Shard<I> {
                 Ok(()) => self.write_one(op, &mut parsed).await,
                 Err(e) => Err(e),
             };
+            // Nothing has waited since it was left there.
+            operations.extend(self.encoded.borrow_mut().take());
             items.push(item.map(|(result, location)| {
                 if location.is_some() {
                     last = last.max(location);
@@ -75,6 +81,7 @@ impl<I: NodeIo> Shard<I> {
             // While it becomes durable.
             self.soon_now.raise();
         }
+        let batch = (!operations.is_empty() || replicates && last.is_some()).then(|| self.begin(operations));
         if let Some(location) = last {
             // A request that insists on a sync makes an asynchronous translog sync now.
             let by_setting = self.settings.borrow().sync_each_request;
@@ -90,6 +97,13 @@ impl<I: NodeIo> Shard<I> {
                     return Err(self.failed(&e.to_string()));
                 }
             }
+        }
+        if let Some((id, others)) = batch {
+            self.synced(id);
+            let began = self.io.monotonic_ns();
+            let done = others.get().await;
+            self.timed(Stage::Replicate, began);
+            done?;
         }
         let forced_refresh = match request.refresh {
             RefreshPolicy::None => false,
@@ -117,7 +131,7 @@ impl<I: NodeIo> Shard<I> {
             }
         };
         let fsynced = last.is_none_or(|location| self.engine.translog().is_synced(location));
-        Ok(WriteResponse { items, forced_refresh, fsynced })
+        Ok(WriteResponse { items, forced_refresh, fsynced, copies: self.copies_in_writes() })
     }
 
     /// Waits, if `patient`, until the node has memory for what an operation adds to the buffer.
@@ -201,13 +215,25 @@ impl<I: NodeIo> Shard<I> {
             auto_id,
         };
         let compiled = self.compiled.borrow().clone();
-        let applied = self.engine.index(&compiled.mapping, parsed, &operation, self.term).map_err(|e| self.here(e))?;
+        let applied =
+            self.engine.index(&compiled.mapping, parsed, &operation, self.term()).map_err(|e| self.here(e))?;
+        if self.replicates() {
+            let (id, version, routing) = (&*op.id, applied.version, op.routing.as_deref());
+            self.keep_encoded(&applied, OperationKind::Index { id, version, routing, source });
+        }
         let took = parsed_at - began + self.timed(Stage::Buffer, parsed_at);
         self.settings.borrow().slow_log.index(&self.id, took, &op.id, op.routing.as_deref(), source);
         add(&self.counters.index, 1);
         add(&self.counters.source_bytes, source.len() as u64);
         let outcome = if applied.existed { WriteOutcome::Updated } else { WriteOutcome::Created };
         Ok((result_of(outcome, &applied), Some(applied.location)))
+    }
+
+    /// Keeps what was done for the other copies: the same bytes that are in the translog.
+    fn keep_encoded(&self, applied: &Applied, kind: OperationKind<'_>) {
+        let mut encoded = Vec::new();
+        Operation { seq_no: applied.seq_no, term: applied.term, kind }.encode(&mut encoded);
+        *self.encoded.borrow_mut() = Some(encoded.into());
     }
 
     /// Waits for room for an operation in the translog. On a full disk the refused do not all look for space again: they
@@ -245,7 +271,10 @@ impl<I: NodeIo> Shard<I> {
         self.reserve(OPERATION_OVERHEAD + op.id.len()).await?;
         let condition = condition_of(op.condition);
         let now_ms = self.io.now_ms();
-        let applied = self.engine.delete(&op.id, condition, self.term, now_ms).map_err(|e| self.here(e))?;
+        let applied = self.engine.delete(&op.id, condition, self.term(), now_ms).map_err(|e| self.here(e))?;
+        if self.replicates() {
+            self.keep_encoded(&applied, OperationKind::Delete { id: &op.id, version: applied.version });
+        }
         add(&self.counters.delete, 1);
         let outcome = if applied.existed { WriteOutcome::Deleted } else { WriteOutcome::NotFound };
         Ok((result_of(outcome, &applied), Some(applied.location)))

@@ -5,6 +5,8 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use super::Snapshot;
 
 /// Readers with a name; one more takes the place of the one that has not looked for longest.
@@ -19,7 +21,7 @@ pub struct Marks {
 }
 
 /// Which reading is wanted.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Reading {
     /// Since the last reset, or since the start.
     SinceReset,

@@ -13,9 +13,11 @@ use std::time::Instant;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use bytes::Bytes;
 use hdrhistogram::Histogram;
-use hdrhistogram::serialization::{Serializer, V2DeflateSerializer};
+use hdrhistogram::serialization::{Deserializer, Serializer, V2DeflateSerializer, V2Serializer};
 use interval::{Marks, Reading};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 /// Nanoseconds a histogram can hold; longer is counted as this.
@@ -66,6 +68,8 @@ stages! {
     Buffer => "buffer",
     /// Waiting for the batch to be durable.
     SyncWait => "fsync_wait",
+    /// Waiting for the other copies to have it.
+    Replicate => "replicate",
     /// Waiting to become visible (`refresh=wait_for`).
     RefreshWait => "refresh_wait",
     /// A refresh.
@@ -147,9 +151,40 @@ pub fn read(reading: &Reading) -> Snapshot {
 }
 
 /// Histograms of one core, or of several added up.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(try_from = "Vec<Option<Bytes>>", into = "Vec<Option<Bytes>>")]
 pub struct Snapshot {
     stages: Vec<Option<Histogram<u64>>>,
+}
+
+/// On the way to another node a histogram is what HdrHistogram's own serialisation makes of it.
+impl From<Snapshot> for Vec<Option<Bytes>> {
+    fn from(snapshot: Snapshot) -> Vec<Option<Bytes>> {
+        let encode = |histogram: &Histogram<u64>| {
+            let mut out = Vec::new();
+            V2Serializer::new().serialize(histogram, &mut out).expect("a vector takes what is written");
+            Bytes::from(out)
+        };
+        snapshot.stages.iter().map(|stage| stage.as_ref().map(encode)).collect()
+    }
+}
+
+impl TryFrom<Vec<Option<Bytes>>> for Snapshot {
+    type Error = String;
+
+    fn try_from(stages: Vec<Option<Bytes>>) -> Result<Snapshot, String> {
+        if stages.len() != Stage::ALL.len() {
+            return Err(format!("{} stages, not {}", stages.len(), Stage::ALL.len()));
+        }
+        let decode = |bytes: Bytes| -> Result<Histogram<u64>, String> {
+            let read: Histogram<u64> = Deserializer::new().deserialize(&mut &bytes[..]).map_err(|e| e.to_string())?;
+            let mut own = histogram();
+            own.add(&read).map_err(|e| e.to_string())?;
+            Ok(own)
+        };
+        let stages = stages.into_iter().map(|stage| stage.map(decode).transpose()).collect::<Result<_, _>>()?;
+        Ok(Snapshot { stages })
+    }
 }
 
 impl Default for Snapshot {

@@ -387,11 +387,11 @@ pub async fn reindex(backend: &SharedBackend, mut request: Request) -> ApiResult
 }
 
 /// `POST /_reindex/{task_id}/_rethrottle`, and the same under the two others.
-pub async fn rethrottle(backend: &SharedBackend, request: Request) -> ApiResult<Response> {
+pub async fn rethrottle(backend: &SharedBackend, mut request: Request) -> ApiResult<Response> {
     let Some(rate) = rate_of(&request)? else {
         return Err(ApiError::illegal_argument("requests_per_second is a required parameter"));
     };
-    tasks::rethrottle(backend, &request, rate).await
+    tasks::rethrottle(backend, &mut request, rate).await
 }
 
 #[cfg(test)]

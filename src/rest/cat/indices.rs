@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use ringdex_net::cluster::health::index_health;
 use ringdex_net::cluster::state::IndexMetadata;
 use serde_json::Value;
 
@@ -10,9 +11,10 @@ use super::{answer, clock};
 use crate::backend::SharedBackend;
 use crate::error::{ApiError, ApiResult};
 use crate::metadata::resolve::{IndicesOptions, is_hidden, resolve};
-use crate::rest::cluster::{Counts, index_counts, iso};
+use crate::rest::cluster::{self, iso};
 use crate::rest::filter::glob;
-use crate::rest::indices::stats::{add, gather};
+use crate::rest::indices::copies::gather;
+use crate::rest::indices::stats::{add, gather_primaries};
 use crate::rest::params::{self, indices_options, strings};
 use crate::rest::request::{Request, Response};
 use crate::rest::table::{Cell, Column, Table};
@@ -81,18 +83,21 @@ pub async fn indices(backend: &SharedBackend, request: Request) -> ApiResult<Res
     let mut list = resolve(&state, &params::indices(&request), options, backend.now_ms())?;
     list.sort_by(|a, b| a.name.cmp(&b.name));
     let open: Vec<Arc<IndexMetadata>> = list.iter().filter(|i| i.open).cloned().collect();
-    let (shards, _) = gather(backend, &open).await;
+    let (shards, _) = gather(backend, &state, &open).await;
     let mut table = Table::new(INDICES);
     for index in &list {
-        let counts = index_counts(backend, index);
+        let counts = index_health(&state, index).counts;
         if wanted_health.is_some_and(|w| w != counts.status.name()) {
             continue;
         }
-        let mut sum = ShardStats::default();
-        for (.., stats) in shards.iter().filter(|(i, ..)| i.name == index.name) {
-            add(&mut sum, stats);
+        let (mut primaries, mut total) = (ShardStats::default(), ShardStats::default());
+        for answer in shards.iter().filter(|answer| answer.is_of(index)) {
+            add(&mut total, &answer.told);
+            if answer.copy.primary {
+                add(&mut primaries, &answer.told);
+            }
         }
-        let stat = |name: &str| if index.open { stat_cell(name, &sum) } else { Cell::Null };
+        let of = |name: &str, sum: &ShardStats| if index.open { stat_cell(name, sum) } else { Cell::Null };
         let mut row = vec![
             counts.status.name().into(),
             if index.open { "open" } else { "close" }.into(),
@@ -100,15 +105,18 @@ pub async fn indices(backend: &SharedBackend, request: Request) -> ApiResult<Res
             index.uuid.clone().into(),
             Cell::Int(index.number_of_shards.into()),
             Cell::Int(index.number_of_replicas.into()),
-            stat("docs.count"),
-            stat("docs.deleted"),
+            of("docs.count", &primaries),
+            of("docs.deleted", &primaries),
             Cell::Int(index.creation_date),
             iso(index.creation_date).into(),
-            stat("store.size"),
-            stat("store.size"),
+            of("store.size", &total),
+            of("store.size", &primaries),
         ];
         for column in &INDICES[FIXED..] {
-            row.push(stat(column.name.strip_prefix("pri.").unwrap_or(column.name)));
+            row.push(match column.name.strip_prefix("pri.") {
+                Some(name) => of(name, &primaries),
+                None => of(column.name, &total),
+            });
         }
         table.push(row);
     }
@@ -168,7 +176,7 @@ pub async fn count(backend: &SharedBackend, request: Request) -> ApiResult<Respo
     if request.param("help").is_none() {
         let options = IndicesOptions::OPEN_FORBID_CLOSED;
         let list = resolve(&backend.state(), &params::indices(&request), options, backend.now_ms())?;
-        let (shards, failures) = gather(backend, &list).await;
+        let (shards, failures) = gather_primaries(backend, &list).await;
         if shards.is_empty() && !failures.is_empty() {
             return Err(ApiError::new(503, "search_phase_execution_exception", "all shards failed"));
         }
@@ -245,35 +253,34 @@ const HEALTH: &[Column] = &[
 
 /// `GET /_cat/health`
 pub async fn health(backend: &SharedBackend, request: Request) -> ApiResult<Response> {
-    let state = backend.state();
-    let mut counts = Counts::default();
-    for index in state.indices.values() {
-        let own = index_counts(backend, index);
-        counts.status = counts.status.max(own.status);
-        counts.active += own.active;
-        counts.active_primaries += own.active_primaries;
-        counts.initializing += own.initializing;
-        counts.unassigned += own.unassigned;
-    }
-    let all = counts.active + counts.initializing + counts.unassigned;
-    let percent = if all == 0 { 100.0 } else { f64::from(counts.active) * 100.0 / f64::from(all) };
-    let (epoch, timestamp) = clock(backend);
     let mut table = Table::new(HEALTH);
-    table.push(vec![
-        epoch,
-        timestamp,
-        state.cluster_name.clone().into(),
-        counts.status.name().into(),
-        Cell::Int(1),
-        Cell::Int(1),
-        Cell::Int(counts.active.into()),
-        Cell::Int(counts.active_primaries.into()),
-        Cell::Int(0),
-        Cell::Int(counts.initializing.into()),
-        Cell::Int(counts.unassigned.into()),
-        Cell::Int(0),
-        "-".into(),
-        format!("{percent:.1}%").into(),
-    ]);
+    if request.param("help").is_none() {
+        let ask = request.instead(&["_cluster", "health"], &["local", "master_timeout"]);
+        let answered = cluster::health(backend, ask).await?;
+        let (status, found) = (answered.status, answered.into_json());
+        if status >= 400 {
+            return Ok(Response::json(status, found));
+        }
+        let count = |name: &str| Cell::Int(found[name].as_i64().unwrap_or(0));
+        let text = |name: &str| found[name].as_str().unwrap_or_default().to_owned();
+        let (epoch, timestamp) = clock(backend);
+        let waited_ms = found["task_max_waiting_in_queue_millis"].as_u64().unwrap_or(0);
+        table.push(vec![
+            epoch,
+            timestamp,
+            text("cluster_name").into(),
+            text("status").into(),
+            count("number_of_nodes"),
+            count("number_of_data_nodes"),
+            count("active_shards"),
+            count("active_primary_shards"),
+            count("relocating_shards"),
+            count("initializing_shards"),
+            count("unassigned_shards"),
+            count("number_of_pending_tasks"),
+            if waited_ms == 0 { "-".into() } else { Cell::Nanos(waited_ms * 1_000_000) },
+            format!("{:.1}%", found["active_shards_percent_as_number"].as_f64().unwrap_or(100.0)).into(),
+        ]);
+    }
     answer(&request, &table)
 }

@@ -1,14 +1,19 @@
 //! `_cat/nodes` and whatever else is about the node: attributes, pools, tasks, plugins, the master.
 
+use std::collections::BTreeMap;
+
+use futures_lite::future::zip;
 use serde_json::Value;
 
 use super::{answer, time_of_day};
 use crate::backend::SharedBackend;
 use crate::error::{ApiError, ApiResult};
+use crate::rest::cluster;
 use crate::rest::filter::glob;
 use crate::rest::http::{BUILD_HASH, VERSION};
-use crate::rest::nodes::{Machine, cpu_percent, max_files};
+use crate::rest::nodes::{Figures, KnownNode, known_nodes};
 use crate::rest::params::{self, flag};
+use crate::rest::passed::others;
 use crate::rest::request::{Request, Response};
 use crate::rest::table::{Cell, Column, Table};
 use crate::rest::tasks;
@@ -60,16 +65,35 @@ fn port(address: &str) -> Cell {
 pub async fn nodes(backend: &SharedBackend, request: Request) -> ApiResult<Response> {
     let mut table = Table::new(NODES);
     let full_id = flag(&request, "full_id", false)?;
-    let node = backend.node();
-    let machine = Machine::read(&backend.config().data);
-    let memory = backend.config().memory.max(1);
-    let used = machine.disk_total - machine.disk_available.min(machine.disk_total);
-    let percent = used as f64 * 100.0 / machine.disk_total.max(1) as f64;
-    let files = max_files();
-    let uptime = (backend.now_ms() - node.start_ms).max(0) as u64;
-    table.push(vec![
+    let others = others(backend, &request, None, &["stats", "os,process,jvm,fs"]);
+    let (others, pids) = zip(others, pids(backend, &request)).await;
+    for known in known_nodes(backend) {
+        let figures =
+            if known.local { Some(Figures::own(backend)) } else { others.nodes.get(&known.id).map(Figures::told) };
+        table.push(node_row(&known, figures.as_ref(), pids.get(&known.id), full_id));
+    }
+    answer(&request, &table)
+}
+
+/// Process ids, by node.
+async fn pids(backend: &SharedBackend, request: &Request) -> BTreeMap<String, i64> {
+    let told = others(backend, request, None, &["process"]).await.nodes;
+    let pid = |(id, node): (String, Value)| Some((id, node["process"]["id"].as_i64()?));
+    let own = (backend.node().id.clone(), i64::from(std::process::id()));
+    told.into_iter().filter_map(pid).chain([own]).collect()
+}
+
+fn pid_cell(pid: Option<&i64>) -> Cell {
+    pid.map_or(Cell::Null, |pid| Cell::Int(*pid))
+}
+
+/// A node that has not answered has no figures.
+fn node_row(node: &KnownNode, figures: Option<&Figures>, pid: Option<&i64>, full_id: bool) -> Vec<Cell> {
+    let of = |part: &dyn Fn(&Figures) -> Cell| figures.map_or(Cell::Null, part);
+    let share = |part: u64, all: u64| (part * 100 / all.max(1)).min(100);
+    vec![
         if full_id { node.id.clone() } else { node.id.chars().take(4).collect() }.into(),
-        Cell::Int(std::process::id().into()),
+        pid_cell(pid),
         node.host.clone().into(),
         port(&node.transport_address),
         node.http_address.clone().into(),
@@ -78,29 +102,28 @@ pub async fn nodes(backend: &SharedBackend, request: Request) -> ApiResult<Respo
         "tar".into(),
         BUILD_HASH.into(),
         "-".into(),
-        Cell::Bytes(machine.disk_total),
-        Cell::Bytes(used),
-        Cell::Bytes(machine.disk_available),
-        format!("{percent:.2}").into(),
-        Cell::Bytes(machine.resident),
-        Cell::Int((machine.resident * 100 / memory).min(100) as i64),
-        Cell::Bytes(memory),
-        Cell::Bytes(machine.memory_total - machine.memory_free.min(machine.memory_total)),
-        Cell::Int(machine.memory_percent() as i64),
-        Cell::Bytes(machine.memory_total),
-        machine.open_files.into(),
-        (machine.open_files * 100 / files.max(1)).into(),
-        files.into(),
-        Cell::Int(cpu_percent(&machine, node.cores) as i64),
-        format!("{:.2}", machine.load[0]).into(),
-        format!("{:.2}", machine.load[1]).into(),
-        format!("{:.2}", machine.load[2]).into(),
-        Cell::Nanos(uptime * 1_000_000),
-        "dimr".into(),
-        "*".into(),
+        of(&|f| Cell::Bytes(f.disk_total)),
+        of(&|f| Cell::Bytes(f.disk_used())),
+        of(&|f| Cell::Bytes(f.disk_available)),
+        of(&|f| format!("{:.2}", f.disk_used() as f64 * 100.0 / f.disk_total.max(1) as f64).into()),
+        of(&|f| Cell::Bytes(f.heap_used)),
+        of(&|f| share(f.heap_used, f.heap_max).into()),
+        of(&|f| Cell::Bytes(f.heap_max)),
+        of(&|f| Cell::Bytes(f.memory_used())),
+        of(&|f| share(f.memory_used(), f.memory_total).into()),
+        of(&|f| Cell::Bytes(f.memory_total)),
+        of(&|f| f.open_files.into()),
+        of(&|f| share(f.open_files, f.files_max).into()),
+        of(&|f| f.files_max.into()),
+        of(&|f| f.cpu_percent.into()),
+        of(&|f| format!("{:.2}", f.load[0]).into()),
+        of(&|f| format!("{:.2}", f.load[1]).into()),
+        of(&|f| format!("{:.2}", f.load[2]).into()),
+        of(&|f| Cell::Nanos(f.uptime_ms * 1_000_000)),
+        node.role_letters().into(),
+        if node.master { "*" } else { "-" }.into(),
         node.name.clone().into(),
-    ]);
-    answer(&request, &table)
+    ]
 }
 
 const MASTER: &[Column] = &[
@@ -113,13 +136,9 @@ const MASTER: &[Column] = &[
 /// `GET /_cat/master`
 pub async fn master(backend: &SharedBackend, request: Request) -> ApiResult<Response> {
     let mut table = Table::new(MASTER);
-    let node = backend.node();
-    table.push(vec![
-        node.id.clone().into(),
-        node.host.clone().into(),
-        node.host.clone().into(),
-        node.name.clone().into(),
-    ]);
+    for node in known_nodes(backend).into_iter().filter(|node| node.master) {
+        table.push(vec![node.id.into(), node.host.clone().into(), node.host.into(), node.name.into()]);
+    }
     answer(&request, &table)
 }
 
@@ -137,18 +156,20 @@ const ATTRIBUTES: &[Column] = &[
 /// `GET /_cat/nodeattrs`
 pub async fn attributes(backend: &SharedBackend, request: Request) -> ApiResult<Response> {
     let mut table = Table::new(ATTRIBUTES);
-    let node = backend.node();
-    for (name, value) in &node.attributes {
-        table.push(vec![
-            node.name.clone().into(),
-            node.id.chars().take(4).collect::<String>().into(),
-            Cell::Int(std::process::id().into()),
-            node.host.clone().into(),
-            node.host.clone().into(),
-            port(&node.transport_address),
-            name.clone().into(),
-            value.clone().into(),
-        ]);
+    let pids = pids(backend, &request).await;
+    for node in known_nodes(backend) {
+        for (name, value) in &node.attributes {
+            table.push(vec![
+                node.name.clone().into(),
+                node.id.chars().take(4).collect::<String>().into(),
+                pid_cell(pids.get(&node.id)),
+                node.host.clone().into(),
+                node.host.clone().into(),
+                port(&node.transport_address),
+                name.clone().into(),
+                value.clone().into(),
+            ]);
+        }
     }
     answer(&request, &table)
 }
@@ -174,8 +195,22 @@ const PENDING: &[Column] = &[
 ];
 
 /// `GET /_cat/pending_tasks`
-pub async fn pending_tasks(_backend: &SharedBackend, request: Request) -> ApiResult<Response> {
-    answer(&request, &Table::new(PENDING))
+pub async fn pending_tasks(backend: &SharedBackend, request: Request) -> ApiResult<Response> {
+    let mut table = Table::new(PENDING);
+    if request.param("help").is_none() {
+        let ask = request.instead(&["_cluster", "pending_tasks"], &["local", "master_timeout"]);
+        let told = cluster::pending_tasks(backend, ask).await?.into_json();
+        for update in told["tasks"].as_array().into_iter().flatten() {
+            let text = |name: &str| update[name].as_str().unwrap_or_default().to_owned();
+            table.push(vec![
+                Cell::Int(update["insert_order"].as_i64().unwrap_or(0)),
+                Cell::Nanos(update["time_in_queue_millis"].as_u64().unwrap_or(0) * 1_000_000),
+                text("priority").into(),
+                text("source").into(),
+            ]);
+        }
+    }
+    answer(&request, &table)
 }
 
 const REPOSITORIES: &[Column] = &[
@@ -249,26 +284,31 @@ const TASKS_DETAILED: &[Column] = task_columns!(Column::new("description", &["de
 pub async fn tasks(backend: &SharedBackend, request: Request) -> ApiResult<Response> {
     let detailed = flag(&request, "detailed", false)?;
     let mut table = Table::new(if detailed { TASKS_DETAILED } else { TASKS });
-    let node = backend.node();
-    for task in tasks::wanted(backend, &request).await? {
-        table.push(vec![
-            Cell::Int(task.number as i64),
-            task.action.into(),
-            task.id(&node.id).into(),
-            task.parent.map_or_else(|| "-".to_owned(), |parent| format!("{}:{parent}", node.id)).into(),
-            task.kind.into(),
-            Cell::Int(task.start_ms),
-            time_of_day(task.start_ms).into(),
-            Cell::Int(task.running_ns as i64),
-            Cell::Nanos(task.running_ns),
-            node.id.clone().into(),
-            node.host.clone().into(),
-            port(&node.transport_address),
-            node.name.clone().into(),
-            VERSION.into(),
-            task.opaque.as_deref().unwrap_or("-").into(),
-            if detailed { task.description.into() } else { "-".into() },
-        ]);
+    let listed = tasks::listed(backend, &request, true).await?;
+    for node in known_nodes(backend) {
+        let Some(tasks) = listed.nodes.get(&node.id).and_then(|listed| listed["tasks"].as_object()) else { continue };
+        for (id, task) in tasks {
+            let text = |name: &str, default: &str| task[name].as_str().unwrap_or(default).to_owned();
+            let number = |name: &str| task[name].as_i64().unwrap_or(0);
+            table.push(vec![
+                Cell::Int(number("id")),
+                text("action", "-").into(),
+                id.clone().into(),
+                text("parent_task_id", "-").into(),
+                text("type", "-").into(),
+                Cell::Int(number("start_time_in_millis")),
+                time_of_day(number("start_time_in_millis")).into(),
+                Cell::Int(number("running_time_in_nanos")),
+                Cell::Nanos(number("running_time_in_nanos").max(0) as u64),
+                node.id.clone().into(),
+                node.host.clone().into(),
+                port(&node.transport_address),
+                node.name.clone().into(),
+                VERSION.into(),
+                task["headers"]["X-Opaque-Id"].as_str().unwrap_or("-").into(),
+                if detailed { text("description", "-") } else { "-".to_owned() }.into(),
+            ]);
+        }
     }
     answer(&request, &table)
 }
@@ -320,18 +360,23 @@ const POOL_NAMES: &[(&str, bool)] = &[
 pub async fn thread_pool(backend: &SharedBackend, request: Request) -> ApiResult<Response> {
     let patterns = params::list(&request, "thread_pool_patterns").unwrap_or_default();
     let mut table = Table::new(POOLS);
-    let node = backend.node();
-    let cores = node.cores;
-    for (name, fixed) in POOL_NAMES {
+    let state = backend.state();
+    let pids = pids(backend, &request).await;
+    let mut nodes = known_nodes(backend);
+    nodes.sort_by(|a, b| a.name.cmp(&b.name));
+    let rows = nodes.iter().flat_map(|node| POOL_NAMES.iter().map(move |pool| (node, pool)));
+    for (node, (name, fixed)) in rows {
         if !patterns.is_empty() && !patterns.iter().any(|p| glob(p, name)) {
             continue;
         }
+        let known = state.nodes.values().find(|known| known.id.to_string() == node.id);
+        let cores = known.map_or(1, |known| known.cores as usize);
         let scaling = |cell: Cell| if *fixed { Cell::Null } else { cell };
         table.push(vec![
             node.name.clone().into(),
             node.id.clone().into(),
-            node.ephemeral_id.clone().into(),
-            Cell::Int(std::process::id().into()),
+            known.map_or(String::new(), |known| known.ephemeral_id.clone()).into(),
+            pid_cell(pids.get(&node.id)),
             node.host.clone().into(),
             node.host.clone().into(),
             port(&node.transport_address),

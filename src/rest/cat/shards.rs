@@ -2,18 +2,23 @@
 
 use std::sync::Arc;
 
-use ringdex_net::cluster::state::IndexMetadata;
+use ringdex_net::cluster::health::index_health;
+use ringdex_net::cluster::routing::ShardRouting;
+use ringdex_net::cluster::state::{ClusterState, IndexMetadata, host_of};
+use serde_json::Value;
 
 use super::answer;
 use super::statistics::stat_cell;
 use crate::backend::SharedBackend;
 use crate::error::ApiResult;
 use crate::metadata::resolve::{IndicesOptions, resolve};
-use crate::rest::cluster::{iso, shard_counts};
-use crate::rest::indices::stats::{gather, gather_segments};
+use crate::rest::cluster::iso;
+use crate::rest::indices::copies::{gather, gather_segments};
+use crate::rest::indices::recovery as recovery_of;
 use crate::rest::indices::upkeep::targets;
-use crate::rest::nodes::Machine;
-use crate::rest::params::{self, flag};
+use crate::rest::nodes::{Figures, known_nodes, means_node};
+use crate::rest::params;
+use crate::rest::passed::others;
 use crate::rest::request::{Request, Response};
 use crate::rest::table::{Cell, Column, Table};
 use crate::shard::message::ShardStats;
@@ -49,7 +54,11 @@ const SHARDS: &[Column] = statistics!(
         ("seq_no.local_checkpoint", ["sql", "localCheckpoint"], "local checkpoint"),
         ("seq_no.global_checkpoint", ["sqg", "globalCheckpoint"], "global checkpoint"),
     ],
-    [("path.data", ["pd", "dataPath"], "shard data path"), ("path.state", ["ps", "statsPath"], "shard state path"),]
+    [
+        ("path.data", ["pd", "dataPath"], "shard data path"),
+        ("path.state", ["ps", "statsPath"], "shard state path"),
+        ("core", [], "core of the node that the copy is pinned to"),
+    ]
 );
 
 const FIXED: usize = 15;
@@ -61,58 +70,65 @@ pub async fn shards(backend: &SharedBackend, request: Request) -> ApiResult<Resp
         return answer(&request, &table);
     }
     let options = IndicesOptions { expand_hidden: true, ..IndicesOptions::OPEN_CLOSED };
-    let mut list = resolve(&backend.state(), &params::indices(&request), options, backend.now_ms())?;
+    let state = backend.state();
+    let mut list = resolve(&state, &params::indices(&request), options, backend.now_ms())?;
     list.sort_by(|a, b| a.name.cmp(&b.name));
-    let open: Vec<Arc<IndexMetadata>> = list.iter().filter(|i| i.open).cloned().collect();
-    let (stats, _) = gather(backend, &open).await;
     for index in &list {
-        for shard in 0..index.number_of_shards {
-            let counts = shard_counts(backend, index, shard);
-            let own = stats.iter().find(|(i, s, _)| i.name == index.name && *s == shard).map(|(.., s)| s);
-            let state = match (counts.active_primaries, counts.initializing) {
-                (1, _) => "STARTED",
-                (_, 1) => "INITIALIZING",
-                _ => "UNASSIGNED",
-            };
-            table.push(shard_row(backend, index, shard, true, state, own));
-            for _ in 0..index.number_of_replicas {
-                table.push(shard_row(backend, index, shard, false, "UNASSIGNED", None));
-            }
-        }
+        push_copies(backend, &state, index, &mut table).await;
     }
     answer(&request, &table)
 }
 
+/// The copies as the routing has them.
+async fn push_copies(backend: &SharedBackend, state: &ClusterState, index: &Arc<IndexMetadata>, table: &mut Table) {
+    let (stats, _) = gather(backend, state, std::slice::from_ref(index)).await;
+    let Some(routing) = state.routing.get(&index.uuid) else { return };
+    for (shard, group) in routing.shards.iter().enumerate() {
+        let shard = shard as u32;
+        for copy in group.iter().filter(|copy| !copy.relocation_target()) {
+            let own = stats.iter().find(|answer| answer.shard == shard && answer.copy.node == copy.node);
+            let own = own.map(|answer| &answer.told).filter(|_| copy.active());
+            table.push(shard_row(backend, state, index, shard, copy, own));
+        }
+    }
+}
+
 fn shard_row(
     backend: &SharedBackend,
+    state: &ClusterState,
     index: &IndexMetadata,
     shard: u32,
-    primary: bool,
-    state: &str,
+    copy: &ShardRouting,
     stats: Option<&ShardStats>,
 ) -> Vec<Cell> {
-    let node = backend.node();
-    let assigned = state != "UNASSIGNED";
-    let here = |text: &str| if assigned { Cell::from(text) } else { Cell::Null };
-    let absent = |cell: Cell| if assigned { Cell::Null } else { cell };
+    let node = copy.node.and_then(|id| state.nodes.get(&id));
+    let target = copy.relocating_node.and_then(|id| state.nodes.get(&id));
+    let name = match (node, target) {
+        (Some(node), Some(to)) => {
+            format!("{} -> {} {} {}", node.name, host_of(&to.transport_address), to.id, to.name).into()
+        }
+        (Some(node), None) => node.name.clone().into(),
+        (None, _) => Cell::Null,
+    };
+    let info = copy.unassigned.as_ref().filter(|_| !copy.active());
+    let waiting = |at: i64| Cell::Nanos((backend.now_ms() - at).max(0) as u64 * 1_000_000);
     let stat = |name: &str| stats.map_or(Cell::Null, |s| stat_cell(name, s));
-    let waiting = (backend.now_ms() - index.creation_date).max(0) as u64;
     let mut row = vec![
         index.name.clone().into(),
         Cell::Int(shard.into()),
-        if primary { "p" } else { "r" }.into(),
-        state.into(),
+        if copy.primary { "p" } else { "r" }.into(),
+        copy.state.name().into(),
         stat("docs"),
         stat("store"),
-        here(&node.host),
-        here(&node.id),
-        here(&node.name),
+        node.map_or(Cell::Null, |node| host_of(&node.transport_address).into()),
+        node.map_or(Cell::Null, |node| node.id.to_string().into()),
+        name,
         Cell::Null,
-        absent(if primary { "ALLOCATION_FAILED" } else { "INDEX_CREATED" }.into()),
-        absent(iso(index.creation_date).into()),
-        absent(Cell::Nanos(waiting * 1_000_000)),
-        Cell::Null,
-        absent(if primary { "existing_store" } else { "peer" }.into()),
+        info.map_or(Cell::Null, |info| info.reason.name().into()),
+        info.map_or(Cell::Null, |info| iso(info.at_ms).into()),
+        info.map_or(Cell::Null, |info| waiting(info.at_ms)),
+        info.and_then(|info| info.details.clone()).map_or(Cell::Null, Cell::from),
+        if copy.active() { Cell::Null } else { copy.recovery_source.name().to_ascii_lowercase().into() },
     ];
     for column in &SHARDS[FIXED..] {
         row.push(if column.name.starts_with("path.") { Cell::Null } else { stat(column.name) });
@@ -145,16 +161,17 @@ pub async fn segments(backend: &SharedBackend, request: Request) -> ApiResult<Re
         return answer(&request, &table);
     }
     let list = targets(backend, &request, IndicesOptions::OPEN_FORBID_CLOSED)?;
-    let (shards, _) = gather_segments(backend, &list).await;
-    let node = backend.node();
-    for (index, shard, segments) in shards {
-        for s in segments {
+    let state = backend.state();
+    let (shards, _) = gather_segments(backend, &state, &list).await;
+    for answer in shards {
+        let Some(node) = answer.copy.node.and_then(|id| state.nodes.get(&id)) else { continue };
+        for s in answer.told {
             table.push(vec![
-                index.name.clone().into(),
-                Cell::Int(shard.into()),
-                "p".into(),
-                node.host.clone().into(),
-                node.id.clone().into(),
+                answer.index.name.clone().into(),
+                Cell::Int(answer.shard.into()),
+                if answer.copy.primary { "p" } else { "r" }.into(),
+                host_of(&node.transport_address).into(),
+                node.id.to_string().into(),
                 s.name.into(),
                 s.generation.into(),
                 s.docs_count.into(),
@@ -206,42 +223,51 @@ pub async fn recovery(backend: &SharedBackend, request: Request) -> ApiResult<Re
     if request.param("help").is_some() {
         return answer(&request, &table);
     }
-    let active_only = flag(&request, "active_only", false)?;
-    let mut list = targets(backend, &request, IndicesOptions::OPEN_CLOSED)?;
-    list.retain(|i| i.open);
-    let node = backend.node();
-    let (shards, _) = gather(backend, &list).await;
-    for (index, shard, stats) in shards.iter().filter(|_| !active_only) {
-        let at = node.start_ms.max(index.creation_date);
-        let replayed = stats.recovered_operations;
-        let existing = replayed > 0 || node.start_ms > index.creation_date;
+    let index = request.param("index").map(str::to_owned);
+    let path: Vec<&str> = index.iter().map(String::as_str).chain(["_recovery"]).collect();
+    let options = ["ignore_unavailable", "allow_no_indices", "expand_wildcards"];
+    let kept: Vec<&str> = ["active_only", "index", "master_timeout"].into_iter().chain(options).collect();
+    let answered = recovery_of::recovery(backend, request.instead(&path, &kept)).await?;
+    let (status, told) = (answered.status, answered.into_json());
+    if status >= 400 {
+        return Ok(Response::json(status, told));
+    }
+    let all = told.as_object().into_iter().flatten();
+    let all = all.flat_map(|(index, of)| of["shards"].as_array().into_iter().flatten().map(move |one| (index, one)));
+    for (index, one) in all {
+        let number = |path: &str| one.pointer(path).and_then(Value::as_i64).unwrap_or(0);
+        let count = |path: &str| Cell::Int(number(path));
+        let bytes = |path: &str| Cell::Bytes(number(path).max(0) as u64);
+        let text = |path: &str| one.pointer(path).and_then(Value::as_str).unwrap_or("n/a").to_owned();
+        let stop = one.get("stop_time_in_millis").and_then(Value::as_i64);
+        let (files, size) = (number("/index/files/total"), number("/index/size/total_in_bytes"));
         table.push(vec![
-            index.name.clone().into(),
-            Cell::Int((*shard).into()),
-            iso(at).into(),
-            Cell::Int(at),
-            iso(at).into(),
-            Cell::Int(at),
-            Cell::Nanos(0),
-            if existing { "existing_store" } else { "empty_store" }.into(),
-            "done".into(),
+            index.clone().into(),
+            count("/id"),
+            iso(number("/start_time_in_millis")).into(),
+            count("/start_time_in_millis"),
+            stop.map_or(Cell::Null, |stop| iso(stop).into()),
+            stop.map_or(Cell::Null, Cell::Int),
+            Cell::Nanos(number("/total_time_in_millis").max(0) as u64 * 1_000_000),
+            text("/type").to_ascii_lowercase().into(),
+            text("/stage").to_ascii_lowercase().into(),
+            text("/source/host").into(),
+            text("/source/name").into(),
+            text("/target/host").into(),
+            text("/target/name").into(),
             "n/a".into(),
             "n/a".into(),
-            node.host.clone().into(),
-            node.name.clone().into(),
-            "n/a".into(),
-            "n/a".into(),
-            Cell::Int(0),
-            Cell::Int(0),
-            "0.0%".into(),
-            Cell::Int(0),
-            Cell::Bytes(0),
-            Cell::Bytes(0),
-            "0.0%".into(),
-            Cell::Bytes(0),
-            replayed.into(),
-            replayed.into(),
-            "100.0%".into(),
+            Cell::Int(files - number("/index/files/reused")),
+            count("/index/files/recovered"),
+            text("/index/files/percent").into(),
+            Cell::Int(files),
+            Cell::Bytes((size - number("/index/size/reused_in_bytes")).max(0) as u64),
+            bytes("/index/size/recovered_in_bytes"),
+            text("/index/size/percent").into(),
+            Cell::Bytes(size.max(0) as u64),
+            count("/translog/total"),
+            count("/translog/recovered"),
+            text("/translog/percent").into(),
         ]);
     }
     answer(&request, &table)
@@ -266,35 +292,31 @@ pub async fn allocation(backend: &SharedBackend, request: Request) -> ApiResult<
         return answer(&request, &table);
     }
     let state = backend.state();
-    let node = backend.node();
     let open: Vec<Arc<IndexMetadata>> = state.indices.values().filter(|i| i.open).cloned().collect();
-    let (shards, _) = gather(backend, &open).await;
-    let (mut active, mut unassigned) = (0u32, 0u32);
-    for index in state.indices.values() {
-        for shard in 0..index.number_of_shards {
-            let counts = shard_counts(backend, index, shard);
-            active += counts.active + counts.initializing;
-            unassigned += counts.unassigned;
-        }
-    }
-    let wanted = request.param("node_id").is_none_or(|list| {
-        list.split(',').any(|n| {
-            matches!(n, "_all" | "_local" | "_master" | "*") || crate::rest::filter::glob(n, &node.name) || n == node.id
-        })
-    });
-    if wanted {
-        let machine = Machine::read(&backend.config().data);
-        let used = machine.disk_total - machine.disk_available.min(machine.disk_total);
+    let (shards, _) = gather(backend, &state, &open).await;
+    let expression = request.param("node_id");
+    let others = others(backend, &request, expression, &["stats", "os,process,jvm,fs"]).await;
+    let unassigned: u32 = state.indices.values().map(|index| index_health(&state, index).counts.unassigned).sum();
+    // Only nodes that may hold shards have a part in this.
+    let known = known_nodes(backend).into_iter().filter(|node| means_node(node, expression));
+    for known in known.filter(|node| node.roles.contains(&"data")) {
+        let copies = state.routing.values().flat_map(|routing| routing.shards.iter().flatten());
+        let held = copies.filter(|copy| copy.node.is_some_and(|id| id.to_string() == known.id)).count();
+        let figures =
+            if known.local { Some(Figures::own(backend)) } else { others.nodes.get(&known.id).map(Figures::told) };
+        let of = |part: &dyn Fn(&Figures) -> Cell| figures.as_ref().map_or(Cell::Null, part);
+        let own = shards.iter().filter(|answer| answer.copy.node.is_some_and(|id| id.to_string() == known.id));
+        let stored: u64 = own.map(|answer| answer.told.store_size_bytes).sum();
         table.push(vec![
-            Cell::Int(active.into()),
-            Cell::Bytes(shards.iter().map(|(.., s)| s.store_size_bytes).sum()),
-            Cell::Bytes(used),
-            Cell::Bytes(machine.disk_available),
-            Cell::Bytes(machine.disk_total),
-            Cell::Int((used * 100 / machine.disk_total.max(1)) as i64),
-            node.host.clone().into(),
-            node.host.clone().into(),
-            node.name.clone().into(),
+            Cell::Int(held as i64),
+            of(&|_| Cell::Bytes(stored)),
+            of(&|f| Cell::Bytes(f.disk_used())),
+            of(&|f| Cell::Bytes(f.disk_available)),
+            of(&|f| Cell::Bytes(f.disk_total)),
+            of(&|f| (f.disk_used() * 100 / f.disk_total.max(1)).into()),
+            known.host.clone().into(),
+            known.host.clone().into(),
+            known.name.clone().into(),
         ]);
     }
     if unassigned > 0 && request.param("node_id").is_none() {

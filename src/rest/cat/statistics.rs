@@ -72,6 +72,7 @@ macro_rules! statistics {
 pub fn stat_cell(name: &str, s: &ShardStats) -> Cell {
     let millis = |ms: u64| Cell::Nanos(ms.saturating_mul(1_000_000));
     match name {
+        "core" => u64::from(s.core).into(),
         "docs" | "docs.count" => s.docs_count.into(),
         "docs.deleted" => s.docs_deleted.into(),
         "store" | "store.size" => Cell::Bytes(s.store_size_bytes),

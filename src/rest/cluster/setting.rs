@@ -4,6 +4,7 @@ use serde_json::{Map, Value, json};
 
 use crate::backend::SharedBackend;
 use crate::error::{ApiError, ApiResult};
+use crate::metadata::block::NoMaster;
 use crate::metadata::settings;
 use crate::metadata::value::flatten;
 use crate::rest::filter::glob;
@@ -63,6 +64,11 @@ fn check_setting(scope: &str, key: &str, value: &Value) -> ApiResult<()> {
     if boolean && text != "true" && text != "false" {
         return Err(ApiError::illegal_argument(format!(
             "Failed to parse value [{text}] as only [true] or [false] are allowed."
+        )));
+    }
+    if key == "cluster.no_master_block" && !NoMaster::WORDS.contains(&text) {
+        return Err(ApiError::illegal_argument(format!(
+            "invalid no-master block [{text}], must be one of [all, write, metadata_write]"
         )));
     }
     if key == "indices.recovery.max_bytes_per_sec" {
@@ -130,13 +136,13 @@ pub async fn put_settings(backend: &SharedBackend, mut request: Request) -> ApiR
             "cluster_update_settings",
             Box::new(move |state| {
                 let mut next = state.clone();
-                for (persistent, map) in changes {
-                    let own = if persistent { &mut next.persistent_settings } else { &mut next.transient_settings };
+                for (persistent, map) in &changes {
+                    let own = if *persistent { &mut next.persistent_settings } else { &mut next.transient_settings };
                     for (key, value) in map {
                         if value.is_null() {
-                            own.retain(|known, _| !glob(&key, known));
+                            own.retain(|known, _| !glob(key, known));
                         } else {
-                            own.insert(key, value);
+                            own.insert(key.clone(), value.clone());
                         }
                     }
                 }
@@ -162,6 +168,13 @@ pub async fn get_settings(backend: &SharedBackend, request: Request) -> ApiResul
             ("action.destructive_requires_name", "false"),
             ("cluster.blocks.read_only", "false"),
             ("cluster.max_shards_per_node", "1000"),
+            ("cluster.no_master_block", "write"),
+            ("cluster.routing.allocation.enable", "all"),
+            ("cluster.routing.allocation.same_shard.host", "false"),
+            ("cluster.routing.allocation.total_shards_per_node", "-1"),
+            ("cluster.routing.rebalance.enable", "all"),
+            ("cluster.routing.use_adaptive_replica_selection", "true"),
+            ("indices.recovery.max_bytes_per_sec", "40mb"),
             ("search.default_search_timeout", "-1"),
             ("search.max_buckets", "65535"),
             ("search.max_keep_alive", "24h"),

@@ -3,15 +3,16 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use ringdex_net::cluster::state::{ClusterState, IndexMetadata};
+use ringdex_net::cluster::routing::ShardRouting;
+use ringdex_net::cluster::state::{ClusterState, DiscoveryNode, IndexMetadata};
 use serde_json::{Map, Value, json};
 
-use super::health::shard_counts;
+use super::iso;
 use crate::backend::SharedBackend;
 use crate::error::{ApiError, ApiResult};
+use crate::metadata::block::NoMaster;
 use crate::metadata::resolve::{IndicesOptions, resolve};
 use crate::metadata::settings;
-use crate::rest::indices::stats::allocation_id;
 use crate::rest::params::{self, flag, indices_options};
 use crate::rest::request::{Request, Response};
 
@@ -39,7 +40,6 @@ pub async fn state(backend: &SharedBackend, request: Request) -> ApiResult<Respo
     let state = backend.state();
     let mut indices = resolve(&state, &expressions, options, backend.now_ms())?;
     indices.sort_by(|a, b| a.name.cmp(&b.name));
-    let node = backend.node();
     let mut out = Map::new();
     out.insert("cluster_name".into(), state.cluster_name.clone().into());
     out.insert("cluster_uuid".into(), state.cluster_uuid.clone().into());
@@ -48,42 +48,44 @@ pub async fn state(backend: &SharedBackend, request: Request) -> ApiResult<Respo
         out.insert("state_uuid".into(), state.state_uuid.clone().into());
     }
     if wants("master_node") {
-        out.insert("master_node".into(), node.id.clone().into());
+        out.insert("master_node".into(), json!(state.master.filter(|_| backend.has_master())));
     }
     if wants("blocks") {
-        out.insert("blocks".into(), blocks(&indices));
+        let no_master = (!backend.has_master()).then(|| NoMaster::of(&state));
+        out.insert("blocks".into(), blocks(&indices, no_master));
     }
     if wants("nodes") {
-        let attributes: Map<String, Value> =
-            node.attributes.iter().map(|(k, v)| (k.clone(), v.clone().into())).collect();
-        out.insert("nodes".into(), json!({ node.id.clone(): {
-            "name": node.name, "ephemeral_id": node.ephemeral_id, "transport_address": node.transport_address, "attributes": attributes,
-        } }));
+        out.insert("nodes".into(), nodes_of(&state));
     }
     if wants("metadata") {
         out.insert("metadata".into(), metadata(&state, &indices, flat));
     }
     if wants("routing_table") {
         let table: Map<String, Value> =
-            indices.iter().map(|index| (index.name.clone(), json!({ "shards": routing_of(backend, index) }))).collect();
+            indices.iter().map(|index| (index.name.clone(), json!({ "shards": routing_of(&state, index) }))).collect();
         out.insert("routing_table".into(), json!({ "indices": table }));
     }
     if wants("routing_nodes") {
-        let mut assigned = Vec::new();
+        let data_nodes = state.nodes.values().filter(|node| node.is_data());
+        let mut assigned: BTreeMap<String, Vec<Value>> =
+            data_nodes.map(|node| (node.id.to_string(), Vec::new())).collect();
         let mut unassigned = Vec::new();
         for index in &indices {
-            if let Value::Object(shards) = routing_of(backend, index) {
+            if let Value::Object(shards) = routing_of(&state, index) {
                 for copy in shards.values().filter_map(Value::as_array).flatten() {
-                    if copy["node"].is_null() { unassigned.push(copy.clone()) } else { assigned.push(copy.clone()) }
+                    match copy["node"].as_str() {
+                        None => unassigned.push(copy.clone()),
+                        Some(node) => assigned.entry(node.to_owned()).or_default().push(copy.clone()),
+                    }
                 }
             }
         }
-        out.insert("routing_nodes".into(), json!({ "unassigned": unassigned, "nodes": { node.id.clone(): assigned } }));
+        out.insert("routing_nodes".into(), json!({ "unassigned": unassigned, "nodes": assigned }));
     }
     Ok(Response::ok(Value::Object(out)))
 }
 
-fn blocks(indices: &[Arc<IndexMetadata>]) -> Value {
+fn blocks(indices: &[Arc<IndexMetadata>], no_master: Option<NoMaster>) -> Value {
     const BLOCKS: [(&str, &str, &str, &[&str]); 5] = [
         ("index.blocks.read_only", "5", "index read-only (api)", &["write", "metadata_write"]),
         ("index.blocks.read", "7", "index read (api)", &["read"]),
@@ -114,14 +116,25 @@ fn blocks(indices: &[Arc<IndexMetadata>]) -> Value {
             out.insert(index.name.clone(), Value::Object(own));
         }
     }
-    if out.is_empty() { json!({}) } else { json!({ "indices": out }) }
+    let mut all = Map::new();
+    if let Some(no_master) = no_master {
+        let block = json!({
+            "description": "no master", "retryable": true, "disable_state_persistence": false,
+            "levels": no_master.levels(),
+        });
+        all.insert("global".into(), json!({ "2": block }));
+    }
+    if !out.is_empty() {
+        all.insert("indices".into(), Value::Object(out));
+    }
+    Value::Object(all)
 }
 
 pub(super) fn metadata(state: &ClusterState, indices: &[Arc<IndexMetadata>], flat: bool) -> Value {
     let mut shown = Map::new();
     for index in indices {
         let in_sync: Map<String, Value> =
-            (0..index.number_of_shards).map(|s| (s.to_string(), json!([allocation_id(index, s)]))).collect();
+            (0..index.number_of_shards).map(|s| (s.to_string(), json!(index.in_sync_of(s)))).collect();
         let terms: Map<String, Value> =
             index.primary_terms.iter().enumerate().map(|(s, t)| (s.to_string(), (*t).into())).collect();
         let mappings = if index.mapping.as_object().is_some_and(|m| !m.is_empty()) {
@@ -162,8 +175,8 @@ pub(super) fn metadata(state: &ClusterState, indices: &[Arc<IndexMetadata>], fla
         "cluster_uuid_committed": true,
         "cluster_coordination": {
             "term": state.term,
-            "last_committed_config": [],
-            "last_accepted_config": [],
+            "last_committed_config": state.last_committed_config,
+            "last_accepted_config": state.last_accepted_config,
             "voting_config_exclusions": exclusions,
         },
         "templates": named(&state.templates),
@@ -184,37 +197,55 @@ pub(super) fn metadata(state: &ClusterState, indices: &[Arc<IndexMetadata>], fla
     out
 }
 
-/// Every copy of every shard of an index.
-pub(super) fn routing_of(backend: &SharedBackend, index: &IndexMetadata) -> Value {
-    let node = &backend.node().id;
-    let mut shards = Map::new();
-    for shard in 0..index.number_of_shards {
-        let mut copies = Vec::new();
-        let counts = shard_counts(backend, index, shard);
-        let state = match (counts.active_primaries, counts.initializing) {
-            (1, _) => "STARTED",
-            (_, 1) => "INITIALIZING",
-            _ => "UNASSIGNED",
-        };
-        let mut primary = json!({
-            "state": state, "primary": true, "node": node, "relocating_node": null, "shard": shard, "index": index.name,
-        });
-        if state == "UNASSIGNED" {
-            primary["node"] = Value::Null;
-            primary["unassigned_info"] =
-                json!({ "reason": "ALLOCATION_FAILED", "delayed": false, "allocation_status": "no_valid_shard_copy" });
-        } else {
-            primary["allocation_id"] = json!({ "id": allocation_id(index, shard) });
-        }
-        copies.push(primary);
-        for _ in 0..index.number_of_replicas.min(64) {
-            copies.push(json!({
-                "state": "UNASSIGNED", "primary": false, "node": null, "relocating_node": null, "shard": shard, "index": index.name,
-                "recovery_source": { "type": "PEER" },
-                "unassigned_info": { "reason": "INDEX_CREATED", "delayed": false, "allocation_status": "no_attempt" },
-            }));
-        }
-        shards.insert(shard.to_string(), Value::Array(copies));
+/// The nodes.
+pub(super) fn nodes_of(state: &ClusterState) -> Value {
+    Value::Object(state.nodes.iter().map(|(id, node)| (id.to_string(), node_shown(node))).collect())
+}
+
+/// A node, without its id.
+pub(in crate::rest) fn node_shown(node: &DiscoveryNode) -> Value {
+    json!({
+        "name": node.name,
+        "ephemeral_id": node.ephemeral_id,
+        "transport_address": node.transport_address,
+        "attributes": node.attributes,
+    })
+}
+
+/// A copy, as the routing table shows it.
+pub(in crate::rest) fn copy_shown(index: &IndexMetadata, shard: u32, copy: &ShardRouting) -> Value {
+    let mut out = json!({
+        "state": copy.state.name(), "primary": copy.primary, "node": copy.node, "relocating_node": copy.relocating_node,
+        "shard": shard, "index": index.name,
+    });
+    if let Some(id) = copy.allocation_id {
+        out["allocation_id"] = json!({ "id": id });
     }
-    Value::Object(shards)
+    if copy.active() {
+        return out;
+    }
+    out["recovery_source"] = json!({ "type": copy.recovery_source.name() });
+    if let Some(info) = copy.unassigned.as_ref().filter(|_| !copy.relocation_target()) {
+        let mut own = json!({ "reason": info.reason.name(), "at": iso(info.at_ms) });
+        if info.failed_allocations > 0 {
+            own["failed_attempts"] = info.failed_allocations.into();
+        }
+        own["delayed"] = info.delayed_until_ms.is_some().into();
+        if let Some(details) = &info.details {
+            own["details"] = details.clone().into();
+        }
+        own["allocation_status"] = info.last_status.name().into();
+        out["unassigned_info"] = own;
+    }
+    out
+}
+
+/// Every copy of every shard of an index.
+pub(super) fn routing_of(state: &ClusterState, index: &IndexMetadata) -> Value {
+    let groups = state.routing.get(&index.uuid).map_or(&[][..], |routing| &routing.shards);
+    let shown = groups.iter().enumerate().map(|(shard, group)| {
+        let copies: Vec<Value> = group.iter().map(|copy| copy_shown(index, shard as u32, copy)).collect();
+        (shard.to_string(), Value::Array(copies))
+    });
+    Value::Object(shown.collect())
 }

@@ -119,7 +119,7 @@ async fn one(
         if let Some(routing) = routing {
             location.push_str(&format!("?routing={}", encode(&routing)));
         }
-        headers.push(("Location", location));
+        headers.push(("Location".into(), location));
     }
     Ok(Response { status, content: Content::RawJson(out.into()), headers })
 }

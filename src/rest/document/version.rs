@@ -162,7 +162,9 @@ pub fn write_options(request: &Request) -> ApiResult<WriteOptions> {
     let mut active = params::active_shards(request)?;
     if let Some(word) = request.param("consistency") {
         active = match word {
-            "one" | "default" | "quorum" => params::ActiveShards::Default,
+            "default" => params::ActiveShards::Default,
+            "one" => params::ActiveShards::Count(1),
+            "quorum" => params::ActiveShards::Quorum,
             "all" => params::ActiveShards::All,
             other => return Err(ApiError::illegal_argument(format!("No write consistency match [{other}]"))),
         };

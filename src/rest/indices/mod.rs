@@ -2,8 +2,10 @@
 
 pub mod alias;
 pub mod analyze;
+pub mod copies;
 pub mod lifecycle;
 pub mod mapping;
+pub mod recovery;
 pub mod resize;
 pub mod rollover;
 pub mod settings;

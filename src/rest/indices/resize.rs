@@ -219,7 +219,7 @@ async fn finish(backend: &SharedBackend, target: &str, blocks: Option<Map<String
             "resize",
             Box::new(move |state| {
                 let mut next = state.clone();
-                match blocks {
+                match &blocks {
                     None => {
                         next.indices.remove(&name);
                     }
@@ -228,9 +228,9 @@ async fn finish(backend: &SharedBackend, target: &str, blocks: Option<Map<String
                             return Err(ApiError::index_not_found(&name));
                         };
                         let mut changed = (**index).clone();
-                        changed.settings.extend(blocks);
+                        changed.settings.extend(blocks.clone());
                         changed.settings_version += 1;
-                        next.indices.insert(name, Arc::new(changed));
+                        next.indices.insert(name.clone(), Arc::new(changed));
                     }
                 }
                 Ok(Some(next))

@@ -6,7 +6,7 @@ use ringdex_net::cluster::state::{AliasMetadata, ClusterState, IndexMetadata};
 use serde_json::{Map, Value, json};
 
 use super::lifecycle::wait_for_active;
-use super::stats::gather;
+use super::stats::gather_primaries;
 use crate::backend::SharedBackend;
 use crate::coordinate::ids;
 use crate::error::{ApiError, ApiResult};
@@ -150,7 +150,7 @@ async fn check_conditions(
     index: &Arc<IndexMetadata>,
     conditions: &Map<String, Value>,
 ) -> ApiResult<Map<String, Value>> {
-    let (shards, _) = gather(backend, std::slice::from_ref(index)).await;
+    let (shards, _) = gather_primaries(backend, std::slice::from_ref(index)).await;
     let docs: u64 = shards.iter().map(|(.., s)| s.docs_count).sum();
     let bytes: u64 = shards.iter().map(|(.., s)| s.store_size_bytes).sum();
     let mut out = Map::new();

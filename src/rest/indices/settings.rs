@@ -8,6 +8,7 @@ use super::acknowledged;
 use crate::backend::SharedBackend;
 use crate::error::{ApiError, ApiResult};
 use crate::metadata::block::{self, Level};
+use crate::metadata::limit;
 use crate::metadata::resolve::{IndicesOptions, resolve};
 use crate::metadata::settings::{self, normalise};
 use crate::rest::filter::glob;
@@ -78,6 +79,9 @@ pub async fn put(backend: &SharedBackend, mut request: Request) -> ApiResult<Res
                     if let Some(changed) = settings::update(index, &changes, preserve)? {
                         next.get_or_insert_with(|| state.clone()).indices.insert(name.clone(), Arc::new(changed));
                     }
+                }
+                if let Some(next) = &next {
+                    limit::check(state, next)?;
                 }
                 Ok(next)
             }),

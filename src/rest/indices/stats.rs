@@ -1,20 +1,21 @@
-//! `_stats`, `_segments`, `_recovery`, `_shard_stores`.
+//! `_stats`, `_segments`.
 
 use std::sync::Arc;
 
+use ringdex_net::cluster::health::shard_health;
 use ringdex_net::cluster::state::IndexMetadata;
 use serde_json::{Map, Value, json};
 
+use super::copies::{OfCopy, copies, gather, gather_segments};
 use super::shards_header;
-use super::upkeep::{broadcast, copies, targets};
+use super::upkeep::{broadcast, targets};
 use crate::backend::SharedBackend;
 use crate::error::{ApiError, ApiResult};
 use crate::metadata::resolve::IndicesOptions;
-use crate::rest::cluster::iso;
 use crate::rest::params::{self, flag};
 use crate::rest::request::{Request, Response};
 use crate::rest::router::unrecognized;
-use crate::shard::message::{SegmentStats, ShardRequest, ShardResponse, ShardStats};
+use crate::shard::message::{ShardRequest, ShardResponse, ShardStats};
 
 /// The groups of `_stats`, in the order of the answer.
 pub const METRICS: [&str; 17] = [
@@ -208,8 +209,8 @@ pub fn groups(wanted: &[&str], stats: &ShardStats) -> Value {
     Value::Object(out)
 }
 
-/// Statistics of every shard of some indices.
-pub async fn gather(
+/// Statistics of the primary of every shard of some indices.
+pub async fn gather_primaries(
     backend: &SharedBackend,
     indices: &[Arc<IndexMetadata>],
 ) -> (Vec<(Arc<IndexMetadata>, u32, ShardStats)>, Vec<Value>) {
@@ -260,88 +261,80 @@ pub async fn stats(backend: &SharedBackend, request: Request) -> ApiResult<Respo
     defaults.forbid_closed = forbid_closed;
     let indices = targets(backend, &request, defaults)?;
     let open: Vec<Arc<IndexMetadata>> = indices.iter().filter(|i| i.open).cloned().collect();
-    let (mut answers, failures) = gather(backend, &open).await;
+    let state = backend.state();
+    let (answers, failures) = gather(backend, &state, &open).await;
+    let mut successful = answers.len();
     // A closed index was committed when it was closed: nothing of it is in memory or in a log.
     for index in indices.iter().filter(|i| !i.open) {
-        answers.extend((0..index.number_of_shards).map(|shard| (index.clone(), shard, ShardStats::default())));
+        successful +=
+            (0..index.number_of_shards).map(|n| shard_health(&state, index, n).active as usize).sum::<usize>();
     }
-    let mut total = ShardStats::default();
+    let (mut primaries, mut total) = (ShardStats::default(), ShardStats::default());
     let mut per_index = Map::new();
     for index in &indices {
-        let mut sum = ShardStats::default();
+        let (mut own_primaries, mut own_total) = (ShardStats::default(), ShardStats::default());
         let mut shards = Map::new();
-        for (_, shard, stats) in answers.iter().filter(|(i, ..)| i.name == index.name) {
-            add(&mut sum, stats);
+        for answer in answers.iter().filter(|answer| answer.is_of(index)) {
+            add(&mut own_total, &answer.told);
+            if answer.copy.primary {
+                add(&mut own_primaries, &answer.told);
+            }
             if level == "shards" {
-                let mut shown = groups(&wanted, stats);
-                if let Value::Object(map) = &mut shown {
-                    map.insert(
-                        "routing".into(),
-                        json!({ "state": "STARTED", "primary": true, "node": backend.node().id, "relocating_node": null }),
-                    );
-                    map.insert(
-                        "commit".into(),
-                        json!({ "id": stats.commit_id, "generation": stats.commit_generation, "user_data": {}, "num_docs": stats.docs_count }),
-                    );
-                    map.insert(
-                        "seq_no".into(),
-                        json!({ "max_seq_no": stats.max_seq_no, "local_checkpoint": stats.local_checkpoint, "global_checkpoint": stats.global_checkpoint }),
-                    );
-                    map.insert("retention_leases".into(), json!({ "primary_term": index.primary_terms.get(*shard as usize).copied().unwrap_or(1), "version": 1, "leases": [] }));
-                    map.insert(
-                        "shard_path".into(),
-                        json!({ "state_path": "", "data_path": "", "is_custom_data_path": false }),
-                    );
-                }
-                shards.insert(shard.to_string(), json!([shown]));
+                let group = shards.entry(answer.shard.to_string()).or_insert_with(|| json!([]));
+                group.as_array_mut().expect("made here").push(copy_shown(&wanted, answer));
             }
         }
-        add(&mut total, &sum);
+        add(&mut primaries, &own_primaries);
+        add(&mut total, &own_total);
         let mut shown = Map::new();
         shown.insert("uuid".into(), index.uuid.clone().into());
-        shown.insert("primaries".into(), groups(&wanted, &sum));
-        shown.insert("total".into(), groups(&wanted, &sum));
+        shown.insert("primaries".into(), groups(&wanted, &own_primaries));
+        shown.insert("total".into(), groups(&wanted, &own_total));
         if level == "shards" {
             shown.insert("shards".into(), Value::Object(shards));
         }
         per_index.insert(index.name.clone(), Value::Object(shown));
     }
     let mut out = Map::new();
-    out.insert("_shards".into(), shards_header(copies(&indices), answers.len(), failures));
-    out.insert("_all".into(), json!({ "primaries": groups(&wanted, &total), "total": groups(&wanted, &total) }));
+    out.insert("_shards".into(), shards_header(copies(&indices), successful, failures));
+    out.insert("_all".into(), json!({ "primaries": groups(&wanted, &primaries), "total": groups(&wanted, &total) }));
     if level != "cluster" {
         out.insert("indices".into(), Value::Object(per_index));
     }
     Ok(Response::ok(Value::Object(out)))
 }
 
-/// Segments of every shard of some indices.
-pub async fn gather_segments(
-    backend: &SharedBackend,
-    indices: &[Arc<IndexMetadata>],
-) -> (Vec<(Arc<IndexMetadata>, u32, Vec<SegmentStats>)>, Vec<Value>) {
-    let (answers, failures) = broadcast(backend, indices, &ShardRequest::Segments).await;
-    let segments = answers
-        .into_iter()
-        .filter_map(|(index, shard, answer)| match answer {
-            ShardResponse::Segments(segments) => Some((index, shard, segments)),
-            _ => None,
-        })
-        .collect();
-    (segments, failures)
+/// One copy of `level=shards`.
+fn copy_shown(wanted: &[&str], answer: &OfCopy<ShardStats>) -> Value {
+    let (stats, copy) = (&answer.told, &answer.copy);
+    let mut shown = groups(wanted, stats);
+    shown["routing"] = json!({
+        "state": copy.state.name(), "primary": copy.primary, "node": copy.node, "relocating_node": copy.relocating_node,
+    });
+    shown["commit"] = json!({
+        "id": stats.commit_id, "generation": stats.commit_generation, "user_data": {}, "num_docs": stats.docs_count,
+    });
+    shown["seq_no"] = json!({
+        "max_seq_no": stats.max_seq_no, "local_checkpoint": stats.local_checkpoint,
+        "global_checkpoint": stats.global_checkpoint,
+    });
+    let term = answer.index.primary_term(answer.shard);
+    shown["retention_leases"] = json!({ "primary_term": term, "version": 1, "leases": [] });
+    shown["shard_path"] = json!({ "state_path": "", "data_path": "", "is_custom_data_path": false });
+    shown
 }
 
 /// `GET [/{index}]/_segments`
 pub async fn segments(backend: &SharedBackend, request: Request) -> ApiResult<Response> {
     let mut indices = targets(backend, &request, IndicesOptions::OPEN_FORBID_CLOSED)?;
     indices.retain(|i| i.open);
-    let (answers, failures) = gather_segments(backend, &indices).await;
+    let (answers, failures) = gather_segments(backend, &backend.state(), &indices).await;
     let mut out = Map::new();
     for index in &indices {
         let mut shards = Map::new();
-        for (_, shard, segments) in answers.iter().filter(|(i, ..)| i.name == index.name) {
+        for answer in answers.iter().filter(|answer| answer.is_of(index)) {
             let mut shown = Map::new();
-            for s in segments {
+            for s in &answer.told {
                 shown.insert(
                     s.name.clone(),
                     json!({
@@ -351,133 +344,21 @@ pub async fn segments(backend: &SharedBackend, request: Request) -> ApiResult<Re
                     }),
                 );
             }
-            let committed = segments.iter().filter(|s| s.committed).count();
-            shards.insert(
-                shard.to_string(),
-                json!([{
-                    "routing": { "state": "STARTED", "primary": true, "node": backend.node().id },
-                    "num_committed_segments": committed,
-                    "num_search_segments": segments.iter().filter(|s| s.searchable).count(),
-                    "segments": shown,
-                }]),
-            );
+            let mut routing = json!({
+                "state": answer.copy.state.name(), "primary": answer.copy.primary, "node": answer.copy.node,
+            });
+            if let Some(target) = answer.copy.relocating_node {
+                routing["relocating_node"] = json!(target);
+            }
+            let group = shards.entry(answer.shard.to_string()).or_insert_with(|| json!([]));
+            group.as_array_mut().expect("made here").push(json!({
+                "routing": routing,
+                "num_committed_segments": answer.told.iter().filter(|s| s.committed).count(),
+                "num_search_segments": answer.told.iter().filter(|s| s.searchable).count(),
+                "segments": shown,
+            }));
         }
         out.insert(index.name.clone(), json!({ "shards": shards }));
     }
     Ok(Response::ok(json!({ "_shards": shards_header(copies(&indices), answers.len(), failures), "indices": out })))
-}
-
-/// `GET [/{index}]/_recovery`
-pub async fn recovery(backend: &SharedBackend, request: Request) -> ApiResult<Response> {
-    let active_only = flag(&request, "active_only", false)?;
-    let detailed = flag(&request, "detailed", false)?;
-    let human = flag(&request, "human", false)?;
-    let indices = targets(backend, &request, IndicesOptions::OPEN_CLOSED)?;
-    let open: Vec<Arc<IndexMetadata>> = indices.iter().filter(|i| i.open).cloned().collect();
-    let (answers, _) = gather(backend, &open).await;
-    let mut out = Map::new();
-    let node = backend.node();
-    for index in &indices {
-        let mut shards = Vec::new();
-        // A closed index stays where it was recovered, without a running shard.
-        let closed: Vec<(u32, ShardStats)> = if index.open {
-            Vec::new()
-        } else {
-            (0..index.number_of_shards).map(|shard| (shard, ShardStats::default())).collect()
-        };
-        let running = answers.iter().filter(|(i, ..)| i.name == index.name).map(|(_, shard, stats)| (*shard, stats));
-        for (shard, stats) in running.chain(closed.iter().map(|(shard, stats)| (*shard, stats))) {
-            if active_only {
-                continue;
-            }
-            let at = node.start_ms.max(index.creation_date);
-            let existing = stats.recovered_operations > 0 || node.start_ms > index.creation_date || !index.open;
-            let address = json!({
-                "id": node.id, "host": node.host, "transport_address": node.transport_address, "ip": node.host, "name": node.name,
-            });
-            let replayed = stats.recovered_operations;
-            let mut files = json!({ "total": 0, "reused": 0, "recovered": 0, "percent": "0.0%" });
-            if detailed {
-                files["details"] = json!([]);
-            }
-            let mut one = json!({
-                "id": shard,
-                "type": if existing { "EXISTING_STORE" } else { "EMPTY_STORE" },
-                "stage": "DONE",
-                "primary": true,
-                "start_time_in_millis": at,
-                "stop_time_in_millis": at,
-                "total_time_in_millis": 0,
-                "source": if existing { json!({ "bootstrap_new_history_uuid": false }) } else { json!({}) },
-                "target": address,
-                "index": {
-                    "size": {
-                        "total_in_bytes": 0, "reused_in_bytes": 0, "recovered_in_bytes": 0, "percent": "0.0%",
-                    },
-                    "files": files,
-                    "total_time_in_millis": 0,
-                    "source_throttle_time_in_millis": 0,
-                    "target_throttle_time_in_millis": 0,
-                },
-                "translog": {
-                    "recovered": replayed, "total": replayed, "percent": "100.0%", "total_on_start": replayed, "total_time_in_millis": 0,
-                },
-                "verify_index": { "check_index_time_in_millis": 0, "total_time_in_millis": 0 },
-            });
-            if human {
-                one["start_time"] = iso(at).into();
-                one["stop_time"] = iso(at).into();
-                one["total_time"] = "0s".into();
-                one["index"]["size"]["total"] = "0b".into();
-                one["index"]["size"]["reused"] = "0b".into();
-                one["index"]["size"]["recovered"] = "0b".into();
-                one["index"]["total_time"] = "0s".into();
-                one["index"]["source_throttle_time"] = "-1".into();
-                one["index"]["target_throttle_time"] = "-1".into();
-                one["translog"]["total_time"] = "0s".into();
-                one["verify_index"]["check_index_time"] = "0s".into();
-                one["verify_index"]["total_time"] = "0s".into();
-            }
-            shards.push(one);
-        }
-        if !shards.is_empty() {
-            out.insert(index.name.clone(), json!({ "shards": shards }));
-        }
-    }
-    Ok(Response::ok(Value::Object(out)))
-}
-
-/// `GET [/{index}]/_shard_stores`
-pub async fn shard_stores(backend: &SharedBackend, request: Request) -> ApiResult<Response> {
-    let wanted = params::list(&request, "status").unwrap_or_else(|| vec!["yellow".into(), "red".into()]);
-    let mut indices = targets(backend, &request, IndicesOptions::OPEN_FORBID_CLOSED)?;
-    indices.retain(|i| i.open);
-    let node = backend.node();
-    let mut out = Map::new();
-    for index in &indices {
-        let status = if index.number_of_replicas == 0 { "green" } else { "yellow" };
-        if !wanted.iter().any(|w| w == "all" || w == status) {
-            continue;
-        }
-        let mut shards = Map::new();
-        for shard in 0..index.number_of_shards {
-            let store = json!({
-                node.id.clone(): {
-                    "name": node.name, "ephemeral_id": node.ephemeral_id, "transport_address": node.transport_address, "attributes": {},
-                },
-                "allocation_id": allocation_id(index, shard),
-                "allocation": "primary",
-            });
-            shards.insert(shard.to_string(), json!({ "stores": [store] }));
-        }
-        out.insert(index.name.clone(), json!({ "shards": shards }));
-    }
-    Ok(Response::ok(json!({ "indices": out })))
-}
-
-/// Names a shard copy: made from the index's uuid and the shard's number while each shard has one copy.
-#[must_use]
-pub fn allocation_id(index: &IndexMetadata, shard: u32) -> String {
-    let tag = format!("{:02}", shard % 100);
-    format!("{}{tag}", &index.uuid[..index.uuid.len().min(20)])
 }

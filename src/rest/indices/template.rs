@@ -208,7 +208,7 @@ async fn store(backend: &SharedBackend, family: Family, name: String, body: Valu
                     check_users_of_component(state, &name, &body)?;
                 }
                 let mut next = state.clone();
-                family.of_mut(&mut next).insert(name, Arc::new(body));
+                family.of_mut(&mut next).insert(name.clone(), Arc::new(body.clone()));
                 Ok(Some(next))
             }),
         )

@@ -5,19 +5,21 @@ use std::sync::Arc;
 use ringdex_net::cluster::state::IndexMetadata;
 use serde_json::{Map, Value, json};
 
+use super::copies::{active, ask_copies, copies, gather};
 use super::lifecycle::{shard_id, wait_for_active};
 use super::shards_header;
 use crate::backend::{LocalFuture, SharedBackend};
 use crate::coordinate::join;
 use crate::error::{ApiError, ApiResult};
 use crate::metadata::block::{self, Level};
+use crate::metadata::limit;
 use crate::metadata::resolve::{IndicesOptions, resolve};
 use crate::rest::http::warning;
 use crate::rest::params::{self, active_shards, flag, indices_options, int, time};
 use crate::rest::request::{Request, Response};
 use crate::shard::message::{ShardRequest, ShardResponse};
 
-/// Asks every shard of some indices the same; failures as members of a list.
+/// Asks every shard of some indices the same: one copy, or all if the request is for all; failures as members of a list.
 pub async fn broadcast(
     backend: &SharedBackend,
     indices: &[Arc<IndexMetadata>],
@@ -63,12 +65,6 @@ pub fn status_name(status: u16) -> &'static str {
     }
 }
 
-/// Copies that all shards of some indices should have.
-#[must_use]
-pub fn copies(indices: &[Arc<IndexMetadata>]) -> usize {
-    indices.iter().map(|i| i.number_of_shards as usize * (1 + i.number_of_replicas as usize)).sum()
-}
-
 /// Primary shards of some indices.
 #[must_use]
 pub fn primaries(indices: &[Arc<IndexMetadata>]) -> usize {
@@ -87,21 +83,16 @@ pub fn targets(
     Ok(indices)
 }
 
-async fn all_shards(
-    backend: &SharedBackend,
-    request: &Request,
-    work: ShardRequest,
-    per_copy: bool,
-) -> ApiResult<Response> {
+/// Has every copy do some work.
+async fn all_copies(backend: &SharedBackend, request: &Request, work: ShardRequest) -> ApiResult<Response> {
     let indices = targets(backend, request, IndicesOptions::OPEN_FORBID_CLOSED)?;
-    let (answers, failures) = broadcast(backend, &indices, &work).await;
-    let total = if per_copy { copies(&indices) } else { primaries(&indices) };
-    Ok(Response::ok(json!({ "_shards": shards_header(total, answers.len(), failures) })))
+    let (answers, failures) = ask_copies(backend, &backend.state(), &indices, &work).await;
+    Ok(Response::ok(json!({ "_shards": shards_header(copies(&indices), answers.len(), failures) })))
 }
 
 /// `POST [/{index}]/_refresh`
 pub async fn refresh(backend: &SharedBackend, request: Request) -> ApiResult<Response> {
-    all_shards(backend, &request, ShardRequest::Refresh, true).await
+    all_copies(backend, &request, ShardRequest::Refresh).await
 }
 
 /// `POST [/{index}]/_flush`
@@ -114,21 +105,22 @@ pub async fn flush(backend: &SharedBackend, request: Request) -> ApiResult<Respo
     if force && !wait_if_ongoing {
         return Err(ApiError::validation(&["wait_if_ongoing must be true for a force flush".to_owned()]));
     }
-    all_shards(backend, &request, ShardRequest::Flush { force, wait_if_ongoing }, true).await
+    all_copies(backend, &request, ShardRequest::Flush { force, wait_if_ongoing }).await
 }
 
 /// `POST [/{index}]/_flush/synced`
 pub async fn flush_synced(backend: &SharedBackend, request: Request) -> ApiResult<Response> {
     let indices = targets(backend, &request, IndicesOptions::OPEN_FORBID_CLOSED)?;
     let work = ShardRequest::Flush { force: false, wait_if_ongoing: true };
-    let (answers, failures) = broadcast(backend, &indices, &work).await;
+    let (answers, failures) = ask_copies(backend, &backend.state(), &indices, &work).await;
     let total = copies(&indices);
     let mut out = Map::new();
-    out.insert("_shards".into(), shards_header(total, answers.len(), failures));
+    out.insert("_shards".into(), shards_header(total, answers.len(), failures.clone()));
     for index in &indices {
-        let own = answers.iter().filter(|(i, ..)| i.name == index.name).count();
+        let own = answers.iter().filter(|answer| answer.is_of(index)).count();
+        let failed = failures.iter().filter(|failure| failure["index"] == index.name.as_str()).count();
         let all = copies(std::slice::from_ref(index));
-        out.insert(index.name.clone(), json!({ "total": all, "successful": own, "failed": 0 }));
+        out.insert(index.name.clone(), json!({ "total": all, "successful": own, "failed": failed }));
     }
     let mut response = Response::ok(Value::Object(out));
     response.headers.push(warning(
@@ -146,7 +138,7 @@ pub async fn force_merge(backend: &SharedBackend, request: Request) -> ApiResult
         only_expunge_deletes,
         flush: flag(&request, "flush", true)?,
     };
-    let mut response = all_shards(backend, &request, work, true).await?;
+    let mut response = all_copies(backend, &request, work).await?;
     if only_expunge_deletes && max_segments.is_some_and(|n| n > 0) {
         response.headers.push(warning("setting only_expunge_deletes and max_num_segments at the same time is deprecated and will be rejected in a future version"));
     }
@@ -161,7 +153,7 @@ pub async fn clear_cache(backend: &SharedBackend, request: Request) -> ApiResult
     // None named = all.
     let all = !query && !fielddata && !wanted;
     let work = ShardRequest::ClearCache { query: query || all, request: wanted || all };
-    all_shards(backend, &request, work, true).await
+    all_copies(backend, &request, work).await
 }
 
 /// `POST [/{index}]/_upgrade`
@@ -172,7 +164,7 @@ pub async fn upgrade(backend: &SharedBackend, request: Request) -> ApiResult<Res
         .map(|i| (i.name.clone(), json!({ "upgrade_version": "7.10.2", "oldest_lucene_segment_version": "8.7.0" })))
         .collect();
     Ok(Response::ok(json!({
-        "_shards": shards_header(copies(&indices), primaries(&indices), Vec::new()),
+        "_shards": shards_header(copies(&indices), active(&backend.state(), &indices), Vec::new()),
         "upgraded_indices": upgraded,
     })))
 }
@@ -180,15 +172,12 @@ pub async fn upgrade(backend: &SharedBackend, request: Request) -> ApiResult<Res
 /// `GET [/{index}]/_upgrade`
 pub async fn get_upgrade(backend: &SharedBackend, request: Request) -> ApiResult<Response> {
     let indices = targets(backend, &request, IndicesOptions::OPEN_FORBID_CLOSED)?;
-    let (answers, _) = broadcast(backend, &indices, &ShardRequest::Stats).await;
+    let (answers, _) = gather(backend, &backend.state(), &indices).await;
     let mut per_index: Map<String, Value> = Map::new();
     let mut total = 0;
     for index in &indices {
-        let size: u64 = answers
-            .iter()
-            .filter(|(i, ..)| i.name == index.name)
-            .map(|(.., answer)| if let ShardResponse::Stats(s) = answer { s.store_size_bytes } else { 0 })
-            .sum();
+        let own = answers.iter().filter(|answer| answer.is_of(index));
+        let size: u64 = own.map(|answer| answer.told.store_size_bytes).sum();
         total += size;
         per_index.insert(
             index.name.clone(),
@@ -223,6 +212,7 @@ async fn set_open(backend: &SharedBackend, indices: &[Arc<IndexMetadata>], open:
                     }
                     next.indices.insert(name.clone(), Arc::new(changed));
                 }
+                limit::check(state, &next)?;
                 Ok(Some(next))
             }),
         )
