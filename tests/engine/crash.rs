@@ -111,7 +111,8 @@ fn each_request_keeps_the_durability_it_asked_for() {
         for n in 0..30u64 {
             let level = [None, Some(true), Some(false)][dice.roll(3) as usize];
             let op = crate::harness::put(&format!("d{n}"), json!({"n": n}));
-            let request = WriteRequest { ops: vec![op], refresh: RefreshPolicy::None, wait_for_sync: level };
+            let request =
+                WriteRequest { ops: vec![op], refresh: RefreshPolicy::None, wait_for_sync: level, timeout_ms: 60_000 };
             let Ok(ShardResponse::Write(answer)) = harness.ask(ShardRequest::Write(request)) else { panic!("written") };
             let kept = level.unwrap_or(seed % 2 == 1);
             assert!(answer.fsynced || !kept, "seed {seed}: acknowledged without the sync it asked for");

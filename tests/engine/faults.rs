@@ -20,6 +20,7 @@ fn a_failed_sync_fails_the_shard_and_nothing_is_acknowledged_after_it() {
                 ops: vec![put(&format!("d{n}"), json!({"n": n}))],
                 refresh: RefreshPolicy::None,
                 wait_for_sync: None,
+                timeout_ms: 60_000,
             }));
             if failed_before && answer.is_ok() {
                 acknowledged_after += 1;
@@ -52,6 +53,7 @@ fn writes_stop_at_a_full_disk_and_go_on_when_there_is_space() {
                     ops: vec![op.clone()],
                     refresh: RefreshPolicy::None,
                     wait_for_sync: None,
+                    timeout_ms: 60_000,
                 }))
                 .unwrap_or_else(|e| panic!("seed {seed}: a full disk is not a failed shard: {e}"))
             else {
@@ -103,7 +105,8 @@ fn fill(harness: &mut Harness) {
 }
 
 fn try_put(harness: &mut Harness, op: &WriteOp) -> ApiResult<()> {
-    let request = WriteRequest { ops: vec![op.clone()], refresh: RefreshPolicy::None, wait_for_sync: None };
+    let request =
+        WriteRequest { ops: vec![op.clone()], refresh: RefreshPolicy::None, wait_for_sync: None, timeout_ms: 60_000 };
     let answer = harness.ask(ShardRequest::Write(request)).unwrap_or_else(|e| panic!("not a failed shard: {e}"));
     let ShardResponse::Write(mut answer) = answer else { panic!("not an answer to a write") };
     answer.items.remove(0).map(|done| harness.note(op, &done))

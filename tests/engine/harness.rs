@@ -43,6 +43,8 @@ impl Owner {
 }
 
 impl ShardOwner for Owner {
+    fn shard_damaged(&self, _: &ShardId) {}
+
     fn update_mapping(&self, _: &ShardId, fragment: Value) -> LocalFuture<'_, ApiResult<()>> {
         Box::pin(async move {
             let compiled = self.compiled();
@@ -103,6 +105,7 @@ impl Harness {
             aliases_version: 1,
             aliases: BTreeMap::new(),
             primary_terms: vec![1],
+            in_sync: Vec::new(),
         };
         let owner = Rc::new(Owner {
             shard: RefCell::default(),
@@ -136,6 +139,8 @@ impl Harness {
             compiled: self.owner.compiled(),
             core: 0,
             memory: Arc::clone(&self.memory),
+            tag: 0,
+            copy: None,
         };
         let shard = self.world.block_on(Shard::open(self.world.clone(), spec, self.owner.clone()))?;
         *self.owner.shard.borrow_mut() = Rc::downgrade(&shard);
@@ -156,7 +161,12 @@ impl Harness {
 
     /// Sends writes and remembers what was acknowledged, or what may have happened.
     pub fn write(&mut self, ops: Vec<WriteOp>, refresh: RefreshPolicy) {
-        let answer = self.ask(ShardRequest::Write(WriteRequest { ops: ops.clone(), refresh, wait_for_sync: None }));
+        let answer = self.ask(ShardRequest::Write(WriteRequest {
+            ops: ops.clone(),
+            refresh,
+            wait_for_sync: None,
+            timeout_ms: 60_000,
+        }));
         match answer {
             Ok(ShardResponse::Write(response)) => {
                 assert_eq!(response.items.len(), ops.len(), "one item per operation");

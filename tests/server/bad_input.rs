@@ -408,7 +408,7 @@ fn bad_input_is_refused_and_leaves_nothing_behind() {
     let descriptors = server.descriptors();
     let mut memory = Vec::new();
     // What one round leaves may be caches; what each round leaves is a leak.
-    for _ in 0..3 {
+    for _ in 0..7 {
         malformed_bodies(&server);
         deep_bodies(&server);
         paths(&server);
@@ -420,8 +420,8 @@ fn bad_input_is_refused_and_leaves_nothing_behind() {
     assert_eq!(contents(&server), before, "something was written");
     let after = settled_descriptors(&server, descriptors + 2);
     assert!(after <= descriptors + 2, "{descriptors} descriptors before, {after} after");
-    let grown = memory[2].saturating_sub(memory[1]);
-    assert!(grown < 32 << 20, "memory grows from round to round: {memory:?}");
+    let grown = memory.windows(2).skip(1).map(|two| two[1].saturating_sub(two[0])).min();
+    assert!(grown < Some(16 << 20), "memory grows with every round: {memory:?}");
     drop(server);
     std::fs::remove_dir_all(&data).expect("it can go");
 }

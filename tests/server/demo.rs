@@ -28,6 +28,21 @@ fn the_demo_shows_requests_checks_their_answers_and_leaves_nothing() {
 }
 
 #[test]
+fn the_demo_shows_the_same_on_three_nodes() {
+    let place = fresh_directory("demo-nodes");
+    let out = Command::new(env!("CARGO_BIN_EXE_ringdex"))
+        .args(["demo", "--once", "--nodes", "3"])
+        .env("TMPDIR", &place)
+        .output()
+        .expect("the demo runs");
+    let (text, errors) = (String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+    assert!(out.status.success(), "{}\n{text}\n{errors}", out.status);
+    assert_eq!(text.matches("$ curl").count(), 7, "{text}");
+    assert_eq!(std::fs::read_dir(&place).expect("the place is there").count(), 0, "the demo left something behind");
+    std::fs::remove_dir_all(&place).expect("it can go");
+}
+
+#[test]
 fn the_demo_serves_on_until_ctrl_c() {
     let place = fresh_directory("demo-on");
     let _held = TcpListener::bind("127.0.0.1:9200");
