@@ -2,7 +2,7 @@
 //!
 //! An input is a script. Queries come first, then what happens to the shard before they run: documents indexed, replaced and
 //! deleted, refreshes, commits, merges. The scan knows nothing of indexes; it takes from the engine only which
-//! documents its segments have (deleted ones count in the statistics of scores) and compares that with what it did itself.
+//! documents its segments have and compares that with what it did itself.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -464,9 +464,9 @@ impl<'a> World<'a> {
                 source.clear();
                 view.reader.source(doc, &mut cache, &mut source).expect("it was written");
                 assert_eq!(source, model.source().into_bytes());
-                world.text.add(&model.text);
-                world.keywords.add(&model.keywords);
                 if view.live.as_ref().is_none_or(|live| live.is_live(doc)) {
+                    world.text.add(&model.text);
+                    world.keywords.add(&model.keywords);
                     world.live.push((DocAddress { segment: segment as u32, doc }, model));
                     assert_eq!(found.insert(model.id, seq_no), None, "two live versions of {}", model.id);
                 }

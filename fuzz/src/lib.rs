@@ -18,6 +18,7 @@ mod differential;
 pub mod mutate;
 mod rest;
 pub mod seed;
+mod wire;
 
 use ringdex_engine::analysis::AnalyzerRegistry;
 use ringdex_engine::op::Operation;
@@ -30,6 +31,7 @@ pub const BODIES: &[(&str, Body)] = &[
     ("bulk", ringdex::rest::fuzz::bulk_ndjson),
     ("columns", ringdex_engine::segment::fuzz::fuzz_columns),
     ("commit", ringdex_engine::commit::fuzz_commit_load),
+    ("coordination", ringdex_net::cluster::fuzz::fuzz_coordination),
     ("dictionary", ringdex_engine::segment::fuzz::fuzz_dictionary),
     ("differential", differential::body),
     ("live_docs", ringdex_engine::segment::live_docs::fuzz_live_docs),
@@ -39,11 +41,14 @@ pub const BODIES: &[(&str, Body)] = &[
     ("postings", ringdex_engine::segment::fuzz::fuzz_postings),
     ("query_dsl", ringdex::dsl::fuzz_query_dsl),
     ("query_text", ringdex_engine::search::fuzz_query_text),
+    ("replication", ringdex_net::cluster::fuzz::fuzz_replication),
     ("rest", rest::body),
     ("rest_text", ringdex::rest::fuzz::rest_request),
     ("segment", ringdex_engine::segment::walk::fuzz_segment_open),
     ("stored", ringdex_engine::segment::fuzz::fuzz_stored),
     ("translog", ringdex_engine::translog::fuzz_translog_read),
+    ("wire_frame", ringdex_net::wire::frame::fuzz_frame),
+    ("wire_message", ringdex_net::wire::message::fuzz_message),
 ];
 
 /// Runs the body called `name`.

@@ -11,7 +11,7 @@ use ringdex::error::{ApiError, ApiResult};
 use ringdex::io::{Lane, NodeIo};
 use ringdex::mesh::Desk;
 use ringdex::metastore::MetaStore;
-use ringdex::node::{Core, Shared, start_master};
+use ringdex::node::{Core, Found, Shared, start_master};
 use ringdex::rest::http::Rendered;
 use ringdex::rest::request::{Body, BodyStream, Method, Request};
 use ringdex::rest::{router, uri};
@@ -110,7 +110,8 @@ impl BodyStream for Pieces {
 /// A node of one core, without indices.
 async fn start(world: &SimWorld) -> ApiResult<Rc<Core<SimWorld>>> {
     let (store, loaded) = MetaStore::open(world.disk(Path::new("/data"))).await?;
-    let info = NodeInfo { name: "n".to_owned(), id: "the-node".to_owned(), cores: 1, ..NodeInfo::default() };
+    let info =
+        NodeInfo { name: "n".to_owned(), id: "AAAAAAAAAAAAAAAAAAAAAQ".to_owned(), cores: 1, ..NodeInfo::default() };
     let shared = Shared::new(info, Config { data: "/data".into(), ..Config::default() }, 1);
     let desk = || {
         let desk = Desk::new();
@@ -121,7 +122,8 @@ async fn start(world: &SimWorld) -> ApiResult<Rc<Core<SimWorld>>> {
     let (mailbox, state, io) = (Arc::clone(&shared.cores[0]), Rc::clone(&core), world.clone());
     let serve = async move { mailbox.serve(state, 1000, |lane, task| io.spawn(lane, task)).await };
     world.spawn(Lane::Search, Box::pin(serve));
-    let master = start_master(world.clone(), Arc::clone(&shared), desk(), store, loaded, Vec::new()).await?;
+    let master =
+        start_master(world.clone(), Arc::clone(&shared), desk(), store, loaded, Found::default(), None).await?;
     let (mailbox, io) = (Arc::clone(&shared.master), world.clone());
     let serve = async move { mailbox.serve(master, 1000, |lane, task| io.spawn(lane, task)).await };
     world.spawn(Lane::Write, Box::pin(serve));

@@ -36,6 +36,7 @@ pub fn write_corpus() {
         metastore().await;
     });
     scripts();
+    crate::wire::write_corpus();
     let mut live = LiveDocs::all(100);
     save("live_docs", "none", 0, &live.encode(SegmentId(1), Generation(1)));
     (0..100).filter(|d| d % 7 == 0 || *d > 90).for_each(|d| {
@@ -139,7 +140,7 @@ async fn metastore() {
     let (mut store, _) = MetaStore::open(disk.clone()).await.expect("an empty disk");
     let mut state = ClusterState { version: 3, cluster_name: "c".into(), ..ClusterState::default() };
     state.persistent_settings.insert("action.auto_create_index".into(), json!("false"));
-    store.save(&Persisted { node_id: "n".into(), state: state.clone() }).await.expect("saved");
+    store.save(&Persisted { node_id: "n".into(), state: state.clone(), ..Persisted::default() }).await.expect("saved");
     let mut content = disk.content("state-0").expect("saved");
     content.truncate(content.iter().rposition(|b| *b != 0).expect("a body") + 1);
     save("metastore", "whole", 0, &content);
@@ -157,7 +158,7 @@ fn save(body: &str, name: &str, mode: u8, bytes: &[u8]) {
     write(body, name, &[&[mode], bytes].concat());
 }
 
-fn write(body: &str, name: &str, bytes: &[u8]) {
+pub(crate) fn write(body: &str, name: &str, bytes: &[u8]) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(body);
     std::fs::create_dir_all(&folder).expect("a folder");
     std::fs::write(folder.join(name), bytes).expect("a file");
