@@ -14,7 +14,7 @@ use ringdex_engine::op::{Operation, OperationKind};
 const DOCS: u64 = 50_000;
 
 fn stored(c: &mut Criterion) {
-    let reader = segment(DOCS);
+    let reader = segment(0..DOCS);
     let mut draw = Draw::new();
     let mut source = Vec::new();
     c.bench_function("stored/get/random", |b| {

@@ -5,6 +5,7 @@
 //! bench verify CORPUS QUERIES DIR          answers against a scan of the corpus
 //! bench index|query|get|merge|scale ...    one piece of it, as one JSON object
 //! bench queries CORPUS OUT.tsv             draws queries from a corpus
+//! bench bare ADDRESS                       an HTTP server that answers a constant (`--features bare`)
 //! bench table DIR, bench plot DIR OUT.svg  what `compare` has measured, again
 //! ```
 //!
@@ -12,6 +13,8 @@
 
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "bare")]
+mod bare;
 mod brute;
 mod compare;
 mod corpus;
@@ -127,6 +130,9 @@ enum Command {
         #[command(flatten)]
         options: compare::TableOptions,
     },
+    /// Answer every HTTP request with a constant, until killed
+    #[cfg(feature = "bare")]
+    Bare { address: std::net::SocketAddr },
     /// Draw the ratios of what `compare` has measured
     Plot {
         dir: PathBuf,
@@ -167,6 +173,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
         Command::Compare { corpus, queries, dir, options } => compare::compare(&corpus, &queries, &dir, &options),
         Command::Table { dir, options } => compare::table(&dir, &options),
+        #[cfg(feature = "bare")]
+        Command::Bare { address } => Ok(bare::serve(address)?),
         Command::Plot { dir, out, lucene } => plot::write(&results::Results::read(&dir, &lucene)?, &out),
     }
 }
