@@ -6,7 +6,7 @@ use std::future::Future;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -104,6 +104,8 @@ struct Node {
     address: SocketAddr,
     seen: Arc<Seen>,
     stop: Arc<AtomicBool>,
+    /// How long what is asked may take after that, in milliseconds.
+    drain_ms: Arc<AtomicU64>,
     thread: Option<JoinHandle<SessionCounters>>,
 }
 
@@ -118,8 +120,8 @@ impl Node {
         let (socket_in, socket_out) = mpsc::channel();
         let own = Own::new(identity);
         let mut handle = listener.start(own, Admission::Loopback, move |a| drop(socket_in.send(a))).unwrap();
-        let (seen, stop): (Arc<Seen>, Arc<AtomicBool>) = Default::default();
-        let (answers, stopping) = (Answers(Arc::clone(&seen)), Arc::clone(&stop));
+        let (seen, stop, drain_ms): (Arc<Seen>, Arc<AtomicBool>, Arc<AtomicU64>) = Default::default();
+        let (answers, stopping, bound) = (Answers(Arc::clone(&seen)), Arc::clone(&stop), Arc::clone(&drain_ms));
         let thread = std::thread::spawn(move || {
             on_executor(move || async move {
                 let sessions = Sessions::new(answers, limits);
@@ -132,12 +134,12 @@ impl Node {
                 }
                 handle.stop();
                 let counters = sessions.counters();
-                sessions.drain(Duration::ZERO).await;
+                sessions.drain(Duration::from_millis(bound.load(Ordering::SeqCst))).await;
                 glommio::timer::sleep(Duration::from_millis(5)).await;
                 counters
             })
         });
-        Node { address, seen, stop, thread: Some(thread) }
+        Node { address, seen, stop, drain_ms, thread: Some(thread) }
     }
 
     fn peer(&self) -> PeerAddress {
@@ -407,6 +409,50 @@ fn a_connection_that_ends_fails_what_is_under_way_at_once() {
         assert_eq!(peers.counters().connections_failed, failed);
     });
     stopper.join().unwrap();
+}
+
+#[test]
+fn a_node_that_shuts_down_answers_what_crosses_with_the_news() {
+    // The moment between two requests is short: several tries.
+    for _ in 0..10 {
+        let mut node = Node::start(Limits::default());
+        node.drain_ms.store(10_000, Ordering::SeqCst);
+        let to = node.peer();
+        let (stop_in, stop_out) = mpsc::channel();
+        let stopper = std::thread::spawn(move || {
+            stop_out.recv().unwrap();
+            let begun = Instant::now();
+            node.stop();
+            begun.elapsed()
+        });
+        asking(Limits::default(), move |peers| async move {
+            let events = events(&peers);
+            peers.identify(&to, Lane::Cluster, MINUTE).await.unwrap();
+            let (lost, answered): (Rc<RefCell<Vec<_>>>, Rc<Cell<u32>>) = Default::default();
+            let ask = || {
+                let (peers, lost, answered) = (Rc::clone(&peers), Rc::clone(&lost), Rc::clone(&answered));
+                glommio::spawn_local(async move {
+                    loop {
+                        match echo(&peers, &to, b"x").await {
+                            Ok(_) => answered.set(answered.get() + 1),
+                            Err(error) => return lost.borrow_mut().push(error),
+                        }
+                    }
+                })
+            };
+            let asking: Vec<_> = (0..3).map(|_| ask()).collect();
+            until(|| answered.get() > 100).await;
+            stop_in.send(()).unwrap();
+            for asking in asking {
+                asking.await;
+            }
+            assert!(lost.borrow().iter().all(TransportError::was_not_sent), "{lost:?}");
+            // The end that asks closes.
+            until(|| peers.open() == 0).await;
+            assert_eq!(events.borrow().last(), Some(&PeerEvent::Disconnected(NodeId(2))));
+        });
+        assert!(stopper.join().unwrap() < Duration::from_secs(1), "nobody needs the time there is");
+    }
 }
 
 #[test]

@@ -9,6 +9,7 @@
 //! ```
 //!
 //! - Requests and one-way messages of a peer and lane leave in the order they were made, also those made while connecting.
+//! - When the far end says that it shuts down, nothing more is asked: requests fail as not sent, and the connection is closed when all is answered.
 //! - While resting, requests fail at once, and one-way messages are lost.
 //! - What has not left when a connection ends is not carried over to the next one: it fails as not sent.
 //! - A peer known by its id is found at a new address by the next request that names it, once the old connection is gone.
@@ -36,6 +37,9 @@ use crate::cluster::ids::NodeId;
 use crate::wire::frame::{Flags, Frame};
 use crate::wire::handshake::{self, Hello, Identity, Reply, VERSIONS};
 use crate::wire::{Lane, MessageKind, Payload, RemoteError};
+
+/// Why nothing more is asked on a connection.
+const LEAVING: &str = "the far end shuts down";
 
 /// Who this node is, as its handshakes say; shared by all its executors and its listener.
 #[derive(Clone, Debug)]
@@ -236,6 +240,8 @@ struct Channel {
     failures: Cell<u32>,
     /// A frame has come on this connection.
     heard: Cell<bool>,
+    /// The far end of this connection shuts down.
+    leaving: Cell<bool>,
 }
 
 enum State {
@@ -276,6 +282,7 @@ impl Channel {
             used_at: Cell::new(Instant::now()),
             failures: Cell::default(),
             heard: Cell::default(),
+            leaving: Cell::default(),
         }
     }
 
@@ -315,6 +322,7 @@ impl Channel {
         self.used_at.set(Instant::now());
         let mut state = self.state.borrow_mut();
         match &*state {
+            State::Open { .. } if self.leaving.get() => Err(TransportError::NotConnected(LEAVING.to_owned())),
             State::Open { .. } | State::Connecting { .. } => Ok(()),
             State::Resting { until, why } if Instant::now() < *until => Err(TransportError::NotConnected(why.clone())),
             State::Idle | State::Resting { .. } => {
@@ -408,6 +416,9 @@ impl Channel {
         let idle = now.duration_since(self.used_at.get()) > limits.idle_timeout && self.waiting.borrow().is_empty();
         if let Some(link) = self.link() {
             link.tick(now, limits, false);
+            if self.has_left() {
+                link.close(LEAVING);
+            }
             if idle && self.to.get().node.is_none() {
                 link.close("not used");
             }
@@ -507,6 +518,7 @@ impl Channel {
         *self.state.borrow_mut() = State::Open { link: Rc::clone(&link), identity: identity.clone() };
         self.used_at.set(Instant::now());
         self.heard.set(false);
+        self.leaving.set(false);
         for (_, answer) in self.asking.take() {
             answer.set(Ok(identity.clone()));
         }
@@ -549,6 +561,23 @@ impl Channel {
             self.failures.set(0);
             self.heard.set(true);
             self.received(frame)?;
+            if self.has_left() {
+                return Err(LEAVING.to_owned());
+            }
+        }
+    }
+
+    /// The far end shuts down, and has answered everything.
+    fn has_left(&self) -> bool {
+        self.leaving.get() && self.waiting.borrow().is_empty()
+    }
+
+    /// What has not left yet need not: the far end shuts down.
+    fn leave(&self) {
+        self.leaving.set(true);
+        let unsent: Vec<_> = self.waiting.borrow_mut().extract_if(|_, slot| !slot.sent.get()).collect();
+        for (_, slot) in unsent {
+            slot.answer.set(Err(TransportError::NotConnected(LEAVING.to_owned())));
         }
     }
 
@@ -557,6 +586,10 @@ impl Channel {
         if !header.flags.contains(Flags::RESPONSE) {
             return match MessageKind::from_number(header.kind) {
                 Some(MessageKind::Alive) => Ok(()),
+                Some(MessageKind::Leaving) => {
+                    self.leave();
+                    Ok(())
+                }
                 _ => Err(format!("a request [{:#06x}] from the answering end", header.kind)),
             };
         }

@@ -4,6 +4,7 @@
 //! - Bounded: when too many requests or bytes are in work, or answers are not taken, no more is read, and the
 //!   asking end's queue fills. It is told all the while that this end is alive.
 //! - A panic in a handler is an answer with status 500, and the connection goes on.
+//! - A node that shuts down says so, and it is the asking end that closes: a request that crosses with the news is answered, not lost.
 //! - Bytes that are no frames end the connection, and nothing of them is handed over.
 
 use std::cell::{Cell, RefCell};
@@ -24,6 +25,9 @@ use super::{Handler, LocalFuture};
 use crate::cluster::ids::NodeId;
 use crate::wire::frame::{Flags, Frame, Header};
 use crate::wire::{MessageKind, Payload, RemoteError};
+
+/// How long an asking end with nothing to wait for may take to close.
+const LEAVE_WAIT: Duration = Duration::from_secs(1);
 
 /// What happened so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -126,13 +130,19 @@ impl<H: Handler + 'static> Sessions<H> {
         }
     }
 
-    /// Lets requests in work be answered for at most `bound`, then closes everything. True if nothing was cut off.
+    /// Tells the asking ends to close, answers what they have asked until then, and closes what is left after `bound`.
+    /// True if nothing was cut off.
     pub async fn drain(&self, bound: Duration) -> bool {
         self.draining.set(true);
-        let deadline = Instant::now() + bound;
+        self.sessions.borrow().values().for_each(|session| session.leave());
+        let begun = Instant::now();
         loop {
+            if self.sessions.borrow().is_empty() {
+                return true;
+            }
             let busy = self.sessions.borrow().values().any(|s| s.handling.get() > 0 || !s.outgoing.has_room(1, 0));
-            if !busy || Instant::now() >= deadline {
+            // Whoever has no answer to wait for closes at once, if it is well.
+            if begun.elapsed() >= if busy { bound } else { bound.min(LEAVE_WAIT) } {
                 self.sessions.borrow().values().for_each(|session| session.link.close("this node is shutting down"));
                 return !busy;
             }
@@ -144,7 +154,7 @@ impl<H: Handler + 'static> Sessions<H> {
     pub async fn serve(self: Rc<Self>, accepted: Accepted) {
         count(&self.counters, |c| c.connections_total += 1);
         let Accepted { socket, identity, lane, peer, .. } = accepted;
-        if self.draining.get() || self.sessions.borrow().len() >= self.limits.sessions_max {
+        if self.sessions.borrow().len() >= self.limits.sessions_max {
             tracing::debug!(%peer, "a connection is refused");
             let _ = socket.shutdown(Shutdown::Both);
             return;
@@ -169,6 +179,10 @@ impl<H: Handler + 'static> Sessions<H> {
         let id = self.next_id.get();
         self.next_id.set(id + 1);
         self.sessions.borrow_mut().insert(id, Rc::clone(&session));
+        // It was on its way when the draining began.
+        if self.draining.get() {
+            session.leave();
+        }
 
         let link = &session.link;
         let write = async { link.write(|_| true).await.err().unwrap_or_default() };
@@ -210,6 +224,7 @@ impl<H: Handler + 'static> Sessions<H> {
                 }
                 return Ok(());
             }
+            MessageKind::Leaving => return Err("only the answering end leaves".to_owned()),
             MessageKind::Ping => {
                 session.answer(&header, Payload::from(payload), &self.limits);
                 return Ok(());
@@ -243,6 +258,11 @@ impl<H: Handler + 'static> Sessions<H> {
 }
 
 impl Session {
+    /// Says that nothing more should be asked.
+    fn leave(&self) {
+        self.outgoing.push(Message::new(MessageKind::Leaving, Flags::ONE_WAY, 0, Payload::new()));
+    }
+
     async fn work(
         &self,
         header: &Header,

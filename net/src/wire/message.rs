@@ -99,6 +99,7 @@ messages! {
     // The connection's own: never delivered, on any lane.
     0x0001 Alive              Cluster  [HOT]              "either end"          "nothing else to say, one-way, empty";
     0x0002 Cancel             Cluster  [HOT]              "asker -> asked"      "nobody waits for the request with this id, one-way, empty";
+    0x0003 Leaving            Cluster  [HOT]              "asked -> asker"      "this node shuts down: ask nothing more, and close when all is answered, one-way, empty";
     // Forming a cluster.
     0x0100 Peers              Cluster  [COLD]             "any -> any"          "serde: the node that asks -> the node that answers";
     0x0101 Coordination       Cluster  [COLD]             "any -> any"          "serde: one of the messages of cluster/messages.rs, one-way";
@@ -146,7 +147,7 @@ impl MessageKind {
     /// Not for handlers.
     #[must_use]
     pub fn is_of_connection(self) -> bool {
-        matches!(self, MessageKind::Alive | MessageKind::Cancel | MessageKind::Ping)
+        matches!(self, MessageKind::Alive | MessageKind::Cancel | MessageKind::Leaving | MessageKind::Ping)
     }
 }
 
