@@ -555,6 +555,27 @@ fn connections_over_the_limit_are_closed_at_once() {
 }
 
 #[test]
+fn a_busy_client_is_told_to_close_before_it_is_hung_up_on() {
+    let server = server(Limits { linger: Duration::from_secs(60), ..Limits::default() });
+    let mut busy = Client::new(&server);
+    let mut ask = || {
+        busy.send("GET / HTTP/1.1\r\nhost: x\r\n\r\n");
+        busy.answer()
+    };
+    assert_eq!(ask().status, 200);
+    server.stop.store(true, Ordering::SeqCst);
+    loop {
+        let answer = ask();
+        assert_eq!(answer.status, 200);
+        if answer.header("connection") == Some("close") {
+            break;
+        }
+    }
+    assert!(busy.closed());
+    assert!(server.drained.recv().unwrap());
+}
+
+#[test]
 fn draining_finishes_what_is_in_work_and_closes_the_rest() {
     let server = server(Limits::default());
     let mut idle = Client::new(&server);

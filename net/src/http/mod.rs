@@ -132,6 +132,9 @@ pub struct Limits {
     pub write_timeout: Duration,
     /// Without any request; then the connection is closed.
     pub idle_timeout: Duration,
+    /// When the node shuts down, a kept connection without a request is closed after so long: a busy client's next request
+    /// may be on its way, and its answer tells the client to close.
+    pub linger: Duration,
     /// `http.compression`: answer in gzip when the client accepts it.
     pub compression: bool,
     /// Answers up to this size are not compressed.
@@ -152,6 +155,7 @@ impl Default for Limits {
             body_timeout: Duration::from_secs(60),
             write_timeout: Duration::from_secs(60),
             idle_timeout: Duration::from_secs(3600),
+            linger: Duration::from_millis(100),
             compression: true,
             compression_bytes_min: 1024,
             spin: Duration::from_micros(50),

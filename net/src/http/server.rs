@@ -114,20 +114,26 @@ impl<H: Handler> Connections<H> {
         }
     }
 
-    /// Lets requests in work finish for at most `bound`, closes everything else. True if nothing was cut off.
+    /// Lets requests in work finish for at most `bound`, closes everything else after [`Limits::linger`]. True if nothing
+    /// was cut off.
     pub async fn drain(&self, bound: Duration) -> bool {
         self.draining.set(true);
-        let deadline = Instant::now() + bound;
+        let begun = Instant::now();
         loop {
             let mut busy = false;
+            let lingers = begun.elapsed() < bound.min(self.limits.linger);
             for watch in self.watches.borrow().values() {
                 busy |= watch.in_work();
-                watch.set_fate(if watch.in_work() { Fate::Drain } else { Fate::Kill });
+                if watch.in_work() {
+                    watch.set_fate(Fate::Drain);
+                } else if !lingers {
+                    watch.set_fate(Fate::Kill);
+                }
             }
             if self.watches.borrow().is_empty() {
                 return true;
             }
-            if Instant::now() >= deadline {
+            if begun.elapsed() >= bound {
                 self.watches.borrow().values().for_each(|watch| watch.set_fate(Fate::Kill));
                 return !busy;
             }
