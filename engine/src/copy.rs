@@ -29,7 +29,8 @@ use crate::commit::{CommitPoint, live_docs_file, parse_name};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::flush::segment_of_any_file;
-use crate::ids::{Generation, SeqNo};
+use crate::ids::{Generation, SegmentId, SeqNo};
+use crate::segment::file::BlockChecksums;
 use crate::segment::live_docs::LiveDocs;
 use crate::segment::reader::SegmentReader;
 use crate::segment::{segment_file_name, segment_of_file};
@@ -175,8 +176,8 @@ struct TargetFile<F> {
 enum Fetched<F> {
     /// Nothing of it.
     No,
-    /// The first `written` bytes are in the file, those of `tail` (less than a block) are not yet.
-    Some { file: F, written: u64, tail: Vec<u8> },
+    /// The first `written` bytes are in the file, those of `tail` (less than a block) are not yet. All are hashed.
+    Some { file: F, written: u64, tail: Vec<u8>, hashed: BlockChecksums },
     /// Durable under its temporary name.
     All,
     /// The old copy has it.
@@ -196,7 +197,7 @@ fn is_commit_file(name: &str) -> bool {
     let segment = || segment_of_file(name).is_some_and(|id| segment_file_name(id) == name);
     let live = || {
         let (id, generation) = name.strip_suffix(".live")?.split_once('-')?;
-        let (id, generation) = (crate::ids::SegmentId(id.parse().ok()?), Generation(generation.parse().ok()?));
+        let (id, generation) = (SegmentId(id.parse().ok()?), Generation(generation.parse().ok()?));
         Some(live_docs_file(id, generation) == name)
     };
     parse_name(name).is_some() || segment() || live() == Some(true)
@@ -227,7 +228,9 @@ impl<D: Directory> RecoveryTarget<D> {
         let mut target = Vec::with_capacity(files.len());
         for wanted in files {
             let mut fetched = Fetched::No;
-            if here.get(&wanted.name) == Some(&wanted.size) && check(&directory, &wanted.name, &wanted).await.is_ok() {
+            if here.get(&wanted.name) == Some(&wanted.size)
+                && check(&directory, &wanted.name, &wanted, None).await.is_ok()
+            {
                 let file = directory.open(&wanted.name).await?;
                 file.sync().await?;
                 file.close().await?;
@@ -265,11 +268,12 @@ impl<D: Directory> RecoveryTarget<D> {
             return Err(wrong(name, "is not to be fetched"));
         };
         let size = target.wanted.size;
-        let (file, at, mut tail) = match std::mem::replace(&mut target.fetched, Fetched::No) {
+        let (file, mut at, mut tail, mut hashed) = match std::mem::replace(&mut target.fetched, Fetched::No) {
             Fetched::No => {
-                (directory.create(&temporary(name), size.next_multiple_of(BLOCK as u64)).await?, 0, Vec::new())
+                let file = directory.create(&temporary(name), size.next_multiple_of(BLOCK as u64)).await?;
+                (file, 0, Vec::new(), BlockChecksums::default())
             }
-            Fetched::Some { file, written, tail } => (file, written, tail),
+            Fetched::Some { file, written, tail, hashed } => (file, written, tail, hashed),
             done => {
                 target.fetched = done;
                 return Err(wrong(name, "is here already"));
@@ -277,11 +281,18 @@ impl<D: Directory> RecoveryTarget<D> {
         };
         let end = at + tail.len() as u64;
         if offset != end || bytes.len() as u64 > size - end {
-            target.fetched = Fetched::Some { file, written: at, tail };
+            target.fetched = Fetched::Some { file, written: at, tail, hashed };
             let reason = format!("{} bytes at {offset} of {size} came, expected at {end}", bytes.len());
             return Err(wrong(name, reason));
         }
-        tail.extend_from_slice(bytes);
+        hashed.update(bytes);
+        // Whole blocks go as they are; only what is left over is put together with what comes next.
+        let direct = if tail.is_empty() { bytes.len() / BLOCK * BLOCK } else { 0 };
+        if direct > 0 {
+            file.write_at(at, &bytes[..direct]).await?;
+            at += direct as u64;
+        }
+        tail.extend_from_slice(&bytes[direct..]);
         let whole = end + bytes.len() as u64 == size;
         if whole {
             tail.resize(tail.len().next_multiple_of(BLOCK), 0);
@@ -292,13 +303,13 @@ impl<D: Directory> RecoveryTarget<D> {
         }
         if !whole {
             tail.drain(..aligned);
-            target.fetched = Fetched::Some { file, written: at + aligned as u64, tail };
+            target.fetched = Fetched::Some { file, written: at + aligned as u64, tail, hashed };
             return Ok(());
         }
         file.truncate(size).await?;
         file.sync().await?;
         file.close().await?;
-        check(directory, &temporary(name), &target.wanted).await?;
+        check(directory, &temporary(name), &target.wanted, Some(&hashed)).await?;
         target.fetched = Fetched::All;
         Ok(())
     }
@@ -340,26 +351,44 @@ impl<D: Directory> RecoveryTarget<D> {
     }
 }
 
-/// That the file called `name` has the content of `wanted`.
-async fn check<D: Directory>(directory: &D, name: &str, wanted: &CommitFile) -> Result<()> {
+/// That the file called `name` has the content of `wanted`. What was `hashed` as it came is not read again.
+async fn check<D: Directory>(
+    directory: &D,
+    name: &str,
+    wanted: &CommitFile,
+    hashed: Option<&BlockChecksums>,
+) -> Result<()> {
     let bytes = directory.map(name).await?;
     if bytes.len() as u64 != wanted.size {
         return Err(wrong(name, format!("{} bytes, expected {}", bytes.len(), wanted.size)));
     }
-    let found = checksum(name, &wanted.name, bytes)?;
+    let found = match segment_of_file(&wanted.name) {
+        Some(id) => segment_checksum(id, bytes, hashed).await?,
+        None => checksum(name, &wanted.name, bytes)?,
+    };
     if found != wanted.checksum {
         return Err(wrong(name, format!("checksum {found:08x}, expected {:08x}", wanted.checksum)));
     }
     Ok(())
 }
 
-/// That of a file in a commit, see the module; `at` is where it is now, `name` what it is called in the commit.
-fn checksum(at: &str, name: &str, bytes: FileBytes) -> Result<u32> {
-    if let Some(id) = segment_of_file(name) {
-        let reader = SegmentReader::open(id, bytes)?;
-        reader.verify()?;
-        return Ok(reader.meta().crc);
+/// That of a segment, of which every block is right. Others get a turn meanwhile.
+async fn segment_checksum(id: SegmentId, bytes: FileBytes, hashed: Option<&BlockChecksums>) -> Result<u32> {
+    let reader = SegmentReader::open(id, bytes)?;
+    match hashed {
+        Some(hashed) => reader.verify_hashed(hashed)?,
+        None => {
+            for block in 0..reader.blocks() {
+                reader.verify_block(block)?;
+                futures_lite::future::yield_now().await;
+            }
+        }
     }
+    Ok(reader.meta().crc)
+}
+
+/// That of another file in a commit, see the module; `at` is where it is now, `name` what it is called in the commit.
+fn checksum(at: &str, name: &str, bytes: FileBytes) -> Result<u32> {
     if parse_name(name).is_some() { Ok(crc32(&bytes)) } else { LiveDocs::checksum(at, &bytes) }
 }
 

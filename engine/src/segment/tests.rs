@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use crate::ids::SegmentId;
 use crate::segment::Codec;
+use crate::segment::file::{BlockChecksums, CHECKED_LEN};
 use crate::segment::model::{Random, build, check, open, random_docs};
 use crate::segment::reader::SegmentReader;
 use crate::segment::walk::walk;
@@ -66,5 +67,28 @@ proptest! {
     #[test]
     fn segments_of_many_blocks_answer_like_the_model(seed in any::<u64>(), count in 1000usize..3000) {
         round_trip(seed, count);
+    }
+
+    #[test]
+    fn bytes_hashed_as_they_come_are_as_good_as_read_again(seed in any::<u64>(), count in 1000usize..2000) {
+        let mut r = Random(seed);
+        let (image, _) = build(&random_docs(&mut r, count, 0), 1, Codec::Default);
+        let reader = open(image.clone(), 1);
+        prop_assert!(reader.blocks() > 3);
+        for damaged in [false, true, true, true, true] {
+            let mut came = image.clone();
+            // In the last block, which is not whole, damage is found in the file.
+            let at = r.below((reader.blocks() as u64 - 1) * CHECKED_LEN as u64) as usize;
+            came[at] ^= u8::from(damaged) << r.below(8);
+            let (mut hashed, mut rest) = (BlockChecksums::default(), &came[..]);
+            while !rest.is_empty() {
+                let (some, more) = rest.split_at(rest.len().min(1 + r.below(200_000) as usize));
+                hashed.update(some);
+                rest = more;
+            }
+            prop_assert_eq!(reader.verify_hashed(&hashed).is_err(), damaged, "at {}", at);
+        }
+        // What is in the file is read where no whole block was hashed.
+        prop_assert!(reader.verify_hashed(&BlockChecksums::default()).is_ok());
     }
 }
