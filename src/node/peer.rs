@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use super::ShardKey;
 use super::core::Core;
 use super::remote::{decode, encode, to_remote};
+use crate::coordinate::join::Ordered;
 use crate::error::{ApiError, ApiResult};
 use crate::io::{Lane, NodeIo};
 use crate::rest::params::{self, parse_bytes};
@@ -375,36 +376,34 @@ impl<I: NodeIo> Core<I> {
             made.missing().map(|(file, offset)| (file.name.clone(), offset, file.size)).collect();
         progress.borrow_mut().files_missing = missing.len() as u64;
         progress.borrow_mut().bytes_missing = missing.iter().map(|(_, offset, size)| size - offset).sum();
-        for (name, offset, size) in missing {
-            // Some pieces are asked for ahead, so that disk, wire and disk work at the same time.
-            let mut asked = std::collections::VecDeque::new();
-            let mut next = offset;
-            let mut written = offset;
-            loop {
-                while asked.len() < CHUNKS_AHEAD && (next < size || next == offset && size == 0 && asked.is_empty()) {
-                    let request = FileChunkRequest { session, file: name.clone(), offset: next, size: CHUNK_BYTES };
-                    asked.push_back(self.step(node, MessageKind::RecoveryFileChunk, request.encode(), given_up));
-                    next += u64::from(CHUNK_BYTES);
-                }
-                let Some(first) = asked.pop_front() else { break };
-                let chunk = FileChunk::decode(first.await?).map_err(malformed)?;
-                made.write(&name, written, &chunk.bytes).await?;
-                let bytes = chunk.bytes.len() as u64;
-                written += bytes;
-                progress.borrow_mut().bytes_fetched += bytes;
-                let pause = self.shared().recovery_pace.take(bytes, self.recovery_rate(), self.io.monotonic_ns());
-                if pause > 0 {
-                    let pause = pause.min(PAUSE_MAX.as_nanos() as u64);
-                    futures_lite::future::or(given_up.reached(1), self.io.sleep(Duration::from_nanos(pause))).await;
-                    progress.borrow_mut().throttled_ms += pause / 1_000_000;
-                }
-                if size == 0 {
-                    break;
-                }
+        let mut pieces = missing.iter().flat_map(|(name, offset, size)| {
+            // An empty file is one piece, too.
+            let ends = (size - offset).div_ceil(u64::from(CHUNK_BYTES)).max(1);
+            (0..ends).map(move |n| (name, offset + n * u64::from(CHUNK_BYTES), n + 1 == ends))
+        });
+        // Some pieces are asked for ahead, also of the next file, so that disk, wire and disk work at the same time.
+        let mut asked = Ordered::default();
+        loop {
+            while asked.pending() < CHUNKS_AHEAD
+                && let Some((name, offset, last)) = pieces.next()
+            {
+                let request = FileChunkRequest { session, file: name.clone(), offset, size: CHUNK_BYTES };
+                let answer = self.step(node, MessageKind::RecoveryFileChunk, request.encode(), given_up);
+                asked.push(Box::pin(async move { (answer.await, name, offset, last) }));
             }
-            progress.borrow_mut().files_fetched += 1;
+            let Some((answer, name, offset, last)) = asked.next().await else { return Ok(()) };
+            let chunk = FileChunk::decode(answer?).map_err(malformed)?;
+            made.write(name, offset, &chunk.bytes).await?;
+            let bytes = chunk.bytes.len() as u64;
+            progress.borrow_mut().bytes_fetched += bytes;
+            progress.borrow_mut().files_fetched += u64::from(last);
+            let pause = self.shared().recovery_pace.take(bytes, self.recovery_rate(), self.io.monotonic_ns());
+            if pause > 0 {
+                let pause = pause.min(PAUSE_MAX.as_nanos() as u64);
+                futures_lite::future::or(given_up.reached(1), self.io.sleep(Duration::from_nanos(pause))).await;
+                progress.borrow_mut().throttled_ms += pause / 1_000_000;
+            }
         }
-        Ok(())
     }
 
     /// Bytes a second that recoveries may bring to this node; none = as many as come.
