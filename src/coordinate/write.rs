@@ -390,9 +390,7 @@ pub async fn auto_create(backend: &SharedBackend, state: &ClusterState, expressi
 }
 
 fn auto_create_allowed(state: &ClusterState, name: &str) -> ApiResult<()> {
-    let key = "action.auto_create_index";
-    let value = state.transient_settings.get(key).or_else(|| state.persistent_settings.get(key));
-    let rules = value.and_then(|v| v.as_str()).unwrap_or("true");
+    let rules = state.setting("action.auto_create_index").and_then(|v| v.as_str()).unwrap_or("true");
     let refuse = |why: String| {
         let mut error = ApiError::index_not_found(name);
         error.reason = format!("no such index [{name}] and {why}");

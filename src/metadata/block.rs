@@ -112,7 +112,7 @@ impl NoMaster {
 }
 
 fn cluster_setting<'a>(state: &'a ClusterState, name: &str) -> Option<&'a str> {
-    state.transient_settings.get(name).or_else(|| state.persistent_settings.get(name))?.as_str()
+    state.setting(name)?.as_str()
 }
 
 /// Refuses when the whole cluster is blocked for `level`.

@@ -169,10 +169,7 @@ pub fn build(state: &ClusterState, request: &CreateIndex, from: template::Compos
     }
     all.retain(|_, value| !value.is_null());
     settings::check(&all, true)?;
-    let cluster_default = |name: &str| {
-        let get = |map: &Map<String, Value>| map.get(name).and_then(as_u32);
-        get(&state.transient_settings).or_else(|| get(&state.persistent_settings))
-    };
+    let cluster_default = |name: &str| state.setting(name).and_then(as_u32);
     let shards = all.get("index.number_of_shards").and_then(as_u32).unwrap_or(1);
     let replicas = all
         .get("index.number_of_replicas")

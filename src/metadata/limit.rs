@@ -1,7 +1,6 @@
 //! `cluster.max_shards_per_node`: how many copies the cluster may have.
 
 use ringdex_net::cluster::state::{ClusterState, IndexMetadata};
-use serde_json::{Map, Value};
 
 use super::settings::as_u32;
 use crate::error::{ApiError, ApiResult};
@@ -22,8 +21,7 @@ fn open_copies(state: &ClusterState) -> u64 {
 /// Refuses a change after which open indices want more copies than before, and more than the nodes may have.
 pub fn check(before: &ClusterState, after: &ClusterState) -> ApiResult<()> {
     let nodes = before.nodes.values().filter(|node| node.is_data()).count() as u64;
-    let get = |map: &Map<String, Value>| map.get(SETTING).and_then(as_u32);
-    let each = get(&before.transient_settings).or_else(|| get(&before.persistent_settings)).unwrap_or(DEFAULT);
+    let each = before.setting(SETTING).and_then(as_u32).unwrap_or(DEFAULT);
     let (most, now, then) = (nodes * u64::from(each), open_copies(before), open_copies(after));
     if nodes == 0 || then <= now || then <= most {
         return Ok(());

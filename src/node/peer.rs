@@ -409,8 +409,8 @@ impl<I: NodeIo> Core<I> {
     /// Bytes a second that recoveries may bring to this node; none = as many as come.
     fn recovery_rate(&self) -> Option<u64> {
         let state = self.state_now();
-        let set = state.transient_settings.get(RATE).or_else(|| state.persistent_settings.get(RATE));
-        let rate = set.and_then(|value| parse_bytes(&params::text(value), RATE).ok()).unwrap_or(RATE_DEFAULT);
+        let rate =
+            state.setting(RATE).and_then(|value| parse_bytes(&params::text(value), RATE).ok()).unwrap_or(RATE_DEFAULT);
         u64::try_from(rate).ok().filter(|rate| *rate > 0)
     }
 

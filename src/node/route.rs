@@ -103,7 +103,7 @@ impl Router {
             nodes.sort_unstable();
             let count = nodes.len();
             nodes.rotate_left(turn % count);
-            let setting = state.transient_settings.get(ADAPTIVE).or_else(|| state.persistent_settings.get(ADAPTIVE));
+            let setting = state.setting(ADAPTIVE);
             if setting.is_none_or(|value| value != "false" && value != false) {
                 self.fastest_first(&mut nodes);
             }

@@ -216,6 +216,12 @@ impl ClusterState {
         self.indices.values().filter(move |index| index.aliases.contains_key(alias))
     }
 
+    /// A cluster setting that somebody has set: the transient one hides the persistent one.
+    #[must_use]
+    pub fn setting(&self, key: &str) -> Option<&Value> {
+        self.transient_settings.get(key).or_else(|| self.persistent_settings.get(key))
+    }
+
     /// The index of this uuid.
     #[must_use]
     pub fn index_by_uuid(&self, uuid: &str) -> Option<&Arc<IndexMetadata>> {

@@ -86,8 +86,7 @@ impl StateValue for Arc<ClusterState> {
     }
 
     fn auto_shrink(&self) -> bool {
-        let key = "cluster.auto_shrink_voting_configuration";
-        let value = self.transient_settings.get(key).or_else(|| self.persistent_settings.get(key));
+        let value = self.setting("cluster.auto_shrink_voting_configuration");
         value.is_none_or(|value| value.as_bool() != Some(false) && value.as_str() != Some("false"))
     }
 

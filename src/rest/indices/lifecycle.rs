@@ -96,8 +96,7 @@ pub async fn delete(backend: &SharedBackend, request: Request) -> ApiResult<Resp
     let expressions = params::indices(&request);
     let state = backend.state();
     let wildcard = expressions.iter().any(|e| e.contains('*') || e == "_all") || expressions.is_empty();
-    let key = "action.destructive_requires_name";
-    let guarded = state.transient_settings.get(key).or_else(|| state.persistent_settings.get(key));
+    let guarded = state.setting("action.destructive_requires_name");
     if wildcard && guarded.is_some_and(|v| v == "true" || v == true) {
         return Err(ApiError::illegal_argument("Wildcard expressions or all indices are not allowed"));
     }

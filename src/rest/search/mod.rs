@@ -389,9 +389,7 @@ fn check_partial(
 
 /// A cluster setting somebody has set.
 fn cluster_setting(backend: &SharedBackend, name: &str) -> Option<String> {
-    let state = backend.state();
-    let value = state.transient_settings.get(name).or_else(|| state.persistent_settings.get(name))?;
-    value.as_str().map(str::to_owned)
+    backend.state().setting(name)?.as_str().map(str::to_owned)
 }
 
 /// The query of a body that has nothing else, or of `q`.

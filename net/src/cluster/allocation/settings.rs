@@ -228,10 +228,7 @@ pub(super) struct ClusterSettings {
 
 impl ClusterSettings {
     pub(super) fn of(state: &ClusterState) -> ClusterSettings {
-        let get = |name: &str| {
-            let value = state.transient_settings.get(name).or_else(|| state.persistent_settings.get(name));
-            value.and_then(text)
-        };
+        let get = |name: &str| state.setting(name).and_then(text);
         let int = |name: &str, default: i64| get(name).and_then(|t| t.trim().parse().ok()).unwrap_or(default);
         let float = |name: &str, default: f64| {
             get(name)
@@ -251,7 +248,6 @@ impl ClusterSettings {
             }
             state.transient_settings.iter().for_each(|(key, value)| visit(key, value));
         };
-        let value_of = |name: &str| state.transient_settings.get(name).or_else(|| state.persistent_settings.get(name));
         let mut forced_awareness = BTreeMap::new();
         each(&mut |key, value| {
             let attribute = key
@@ -280,7 +276,7 @@ impl ClusterSettings {
             same_host: flag("cluster.routing.allocation.same_shard.host", false),
             shards_per_node: int("cluster.routing.allocation.total_shards_per_node", -1),
             filters: Filters::read("cluster.routing.allocation.", each),
-            awareness: value_of("cluster.routing.allocation.awareness.attributes").map(list).unwrap_or_default(),
+            awareness: state.setting("cluster.routing.allocation.awareness.attributes").map(list).unwrap_or_default(),
             forced_awareness,
             shard_factor: balance("shard", 0.45),
             index_factor: balance("index", 0.55),
