@@ -29,8 +29,8 @@ use crate::commit::{CommitPoint, live_docs_file, parse_name};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::flush::segment_of_any_file;
-use crate::ids::{Generation, SegmentId, SeqNo};
-use crate::segment::file::BlockChecksums;
+use crate::ids::{Generation, SeqNo};
+use crate::segment::file::{BlockChecksums, FOOTER_LEN};
 use crate::segment::live_docs::LiveDocs;
 use crate::segment::reader::SegmentReader;
 use crate::segment::{segment_file_name, segment_of_file};
@@ -197,7 +197,7 @@ fn is_commit_file(name: &str) -> bool {
     let segment = || segment_of_file(name).is_some_and(|id| segment_file_name(id) == name);
     let live = || {
         let (id, generation) = name.strip_suffix(".live")?.split_once('-')?;
-        let (id, generation) = (SegmentId(id.parse().ok()?), Generation(generation.parse().ok()?));
+        let (id, generation) = (crate::ids::SegmentId(id.parse().ok()?), Generation(generation.parse().ok()?));
         Some(live_docs_file(id, generation) == name)
     };
     parse_name(name).is_some() || segment() || live() == Some(true)
@@ -228,9 +228,7 @@ impl<D: Directory> RecoveryTarget<D> {
         let mut target = Vec::with_capacity(files.len());
         for wanted in files {
             let mut fetched = Fetched::No;
-            if here.get(&wanted.name) == Some(&wanted.size)
-                && check(&directory, &wanted.name, &wanted, None).await.is_ok()
-            {
+            if here.get(&wanted.name) == Some(&wanted.size) && check(&directory, &wanted).await.is_ok() {
                 let file = directory.open(&wanted.name).await?;
                 file.sync().await?;
                 file.close().await?;
@@ -308,8 +306,9 @@ impl<D: Directory> RecoveryTarget<D> {
         }
         file.truncate(size).await?;
         file.sync().await?;
+        let found = checksum_of_hashed(&file, name, size, &hashed).await;
         file.close().await?;
-        check(directory, &temporary(name), &target.wanted, Some(&hashed)).await?;
+        compare(&temporary(name), found?, &target.wanted)?;
         target.fetched = Fetched::All;
         Ok(())
     }
@@ -351,43 +350,44 @@ impl<D: Directory> RecoveryTarget<D> {
     }
 }
 
-/// That the file called `name` has the content of `wanted`. What was `hashed` as it came is not read again.
-async fn check<D: Directory>(
-    directory: &D,
-    name: &str,
-    wanted: &CommitFile,
-    hashed: Option<&BlockChecksums>,
-) -> Result<()> {
+/// The checksum of a file whose bytes were hashed on their way into it. Little of it is read.
+async fn checksum_of_hashed(file: &impl File, name: &str, size: u64, hashed: &BlockChecksums) -> Result<u32> {
+    let Some(id) = segment_of_file(name) else {
+        return checksum(name, name, FileBytes::new(file.read_at(0, size as usize).await?));
+    };
+    if size < FOOTER_LEN as u64 {
+        return Err(wrong(name, format!("{size} bytes are too few for a segment")));
+    }
+    let footer = file.read_at(size - FOOTER_LEN as u64, FOOTER_LEN).await?;
+    let tail_at = BlockChecksums::tail_at(id, &footer, size)?;
+    let tail = file.read_at(tail_at, (size - tail_at) as usize).await?;
+    hashed.verify(id, &tail, size)
+}
+
+/// That the file of this name has the content of `wanted`. Others get a turn while a large one is read.
+async fn check<D: Directory>(directory: &D, wanted: &CommitFile) -> Result<()> {
+    let name = &wanted.name;
     let bytes = directory.map(name).await?;
     if bytes.len() as u64 != wanted.size {
         return Err(wrong(name, format!("{} bytes, expected {}", bytes.len(), wanted.size)));
     }
-    let found = match segment_of_file(&wanted.name) {
-        Some(id) => segment_checksum(id, bytes, hashed).await?,
-        None => checksum(name, &wanted.name, bytes)?,
-    };
+    let Some(id) = segment_of_file(name) else { return compare(name, checksum(name, name, bytes)?, wanted) };
+    let reader = SegmentReader::open(id, bytes)?;
+    for block in 0..reader.blocks() {
+        reader.verify_block(block)?;
+        futures_lite::future::yield_now().await;
+    }
+    compare(name, reader.meta().crc, wanted)
+}
+
+fn compare(name: &str, found: u32, wanted: &CommitFile) -> Result<()> {
     if found != wanted.checksum {
         return Err(wrong(name, format!("checksum {found:08x}, expected {:08x}", wanted.checksum)));
     }
     Ok(())
 }
 
-/// That of a segment, of which every block is right. Others get a turn meanwhile.
-async fn segment_checksum(id: SegmentId, bytes: FileBytes, hashed: Option<&BlockChecksums>) -> Result<u32> {
-    let reader = SegmentReader::open(id, bytes)?;
-    match hashed {
-        Some(hashed) => reader.verify_hashed(hashed)?,
-        None => {
-            for block in 0..reader.blocks() {
-                reader.verify_block(block)?;
-                futures_lite::future::yield_now().await;
-            }
-        }
-    }
-    Ok(reader.meta().crc)
-}
-
-/// That of another file in a commit, see the module; `at` is where it is now, `name` what it is called in the commit.
+/// That of a file in a commit that is no segment, see the module; `at` is where it is now, `name` what it is called in the commit.
 fn checksum(at: &str, name: &str, bytes: FileBytes) -> Result<u32> {
     if parse_name(name).is_some() { Ok(crc32(&bytes)) } else { LiveDocs::checksum(at, &bytes) }
 }

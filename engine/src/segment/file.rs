@@ -46,7 +46,7 @@ const MAGIC: &[u8; 8] = b"RDXSEG\r\n";
 const END_MAGIC: &[u8; 8] = b"RDXEND\r\n";
 const VERSION: u32 = 5;
 pub(crate) const HEADER_LEN: usize = 24;
-const FOOTER_LEN: usize = 40;
+pub(crate) const FOOTER_LEN: usize = 40;
 /// Bytes under one checksum.
 pub(crate) const CHECKED_LEN: usize = 64 << 10;
 /// Checksums of a segment file's blocks, made as its bytes come: so it is known to be whole without being read again.
@@ -71,6 +71,86 @@ impl BlockChecksums {
             }
             bytes = rest;
         }
+    }
+
+    /// Where the part begins of a segment of `file_len` bytes that says what its blocks should be: `footer` is its last
+    /// [`FOOTER_LEN`] bytes.
+    pub fn tail_at(id: SegmentId, footer: &[u8], file_len: u64) -> Result<u64> {
+        let footer = Footer::decode(&super::segment_file_name(id), id, footer, file_len)?;
+        Ok(footer.body_len / CHECKED_LEN as u64 * CHECKED_LEN as u64)
+    }
+
+    /// Checks everything that was hashed: it was a whole segment file, of which `tail` is what begins at
+    /// [`tail_at`](Self::tail_at). The file's checksum.
+    pub fn verify(&self, id: SegmentId, tail: &[u8], file_len: u64) -> Result<u32> {
+        let name = super::segment_file_name(id);
+        let footer = Footer::decode(&name, id, &tail[tail.len().saturating_sub(FOOTER_LEN)..], file_len)?;
+        let whole = (footer.body_len / CHECKED_LEN as u64) as usize;
+        let tail_len = file_len - (whole * CHECKED_LEN) as u64;
+        if tail.len() as u64 != tail_len || self.whole.len() < whole {
+            let reason = format!("{} bytes of the last {tail_len}, {} blocks of {whole}", tail.len(), self.whole.len());
+            return Err(Error::corrupt(name, footer.body_len, reason));
+        }
+        let (last, rest) = tail.split_at(footer.body_len as usize % CHECKED_LEN);
+        footer.verify(&name, rest)?;
+        let last = (!last.is_empty()).then(|| crc32(last));
+        for (i, found) in self.whole[..whole].iter().copied().chain(last).enumerate() {
+            compare_block(&name, rest, i, found)?;
+        }
+        Ok(footer.crc)
+    }
+}
+
+/// `table` begins with the checksums of all blocks.
+fn compare_block(name: &str, table: &[u8], i: usize, actual: u32) -> Result<()> {
+    let expected = u32::from_le_bytes(table[4 * i..4 * i + 4].try_into().expect("4 bytes"));
+    if actual != expected {
+        let reason = format!("block checksum {expected:08x} expected, {actual:08x} found");
+        return Err(Error::corrupt(name, (i * CHECKED_LEN) as u64, reason));
+    }
+    Ok(())
+}
+
+/// The end of a segment file.
+struct Footer {
+    body_len: u64,
+    crc: u32,
+}
+
+impl Footer {
+    fn decode(name: &str, id: SegmentId, bytes: &[u8], file_len: u64) -> Result<Footer> {
+        let footer_at = file_len.saturating_sub(FOOTER_LEN as u64);
+        let corrupt = |offset: u64, reason: String| Error::corrupt(name, offset, reason);
+        let mut footer = Reader::new(name, bytes);
+        let (body_len, len, footer_id) = (footer.u64()?, footer.u64()?, footer.u64()?);
+        let (crc, version) = (footer.u32()?, footer.u32()?);
+        if footer.take(8)? != END_MAGIC {
+            return Err(corrupt(0, "not a segment file, or not written to its end".into()));
+        }
+        if version != VERSION {
+            return Err(corrupt(8, format!("version {version} expected to be {VERSION}")));
+        }
+        if footer_id != id.0 {
+            return Err(corrupt(footer_at, format!("segment {footer_id} expected to be {id}")));
+        }
+        if len != file_len {
+            return Err(corrupt(footer_at, format!("length {len} expected, {file_len} found")));
+        }
+        let contents_at = body_len.saturating_add(body_len.div_ceil(CHECKED_LEN as u64).saturating_mul(4));
+        if body_len < HEADER_LEN as u64 || contents_at > footer_at {
+            return Err(corrupt(footer_at, format!("body of {body_len} bytes does not fit")));
+        }
+        Ok(Footer { body_len, crc })
+    }
+
+    /// `rest`: all from the checksums of the blocks on.
+    fn verify(&self, name: &str, rest: &[u8]) -> Result<()> {
+        let actual = crc32(&rest[..rest.len() - 16]);
+        if actual != self.crc {
+            let reason = format!("checksum {:08x} expected, {actual:08x} found", self.crc);
+            return Err(Error::corrupt(name, self.body_len, reason));
+        }
+        Ok(())
     }
 }
 
@@ -453,31 +533,21 @@ impl SegmentFile {
         }
         let footer_at = bytes.len() - FOOTER_LEN;
         let mut header = Reader::new(&name, &bytes[..HEADER_LEN]);
-        let mut footer = Reader::new(&name, &bytes[footer_at..]);
         let (magic, version, _) = (header.take(8)?, header.u32()?, header.u32()?);
         let header_id = header.u64()?;
-        let (body_len, file_len, footer_id) = (footer.u64()?, footer.u64()?, footer.u64()?);
-        let (crc, end_version) = (footer.u32()?, footer.u32()?);
-        if magic != MAGIC || footer.take(8)? != END_MAGIC {
-            return Err(corrupt(0, "not a segment file, or not written to its end".into()));
+        if magic != MAGIC {
+            return Err(corrupt(0, "not a segment file".into()));
         }
-        if version != VERSION || end_version != VERSION {
+        if version != VERSION {
             return Err(corrupt(8, format!("version {version} expected to be {VERSION}")));
         }
-        if header_id != id.0 || footer_id != id.0 {
-            return Err(corrupt(16, format!("segment {header_id} (footer: {footer_id}) expected to be {id}")));
+        if header_id != id.0 {
+            return Err(corrupt(16, format!("segment {header_id} expected to be {id}")));
         }
-        if file_len != bytes.len() as u64 {
-            return Err(corrupt(footer_at, format!("length {file_len} expected, {} found", bytes.len())));
-        }
-        let contents_at = body_len.saturating_add(body_len.div_ceil(CHECKED_LEN as u64).saturating_mul(4));
-        if body_len < HEADER_LEN as u64 || contents_at > footer_at as u64 {
-            return Err(corrupt(footer_at, format!("body of {body_len} bytes does not fit")));
-        }
-        let actual = crc32(&bytes[body_len as usize..bytes.len() - 16]);
-        if actual != crc {
-            return Err(corrupt(body_len as usize, format!("checksum {crc:08x} expected, {actual:08x} found")));
-        }
+        let footer = Footer::decode(&name, id, &bytes[footer_at..], bytes.len() as u64)?;
+        let Footer { body_len, crc } = footer;
+        footer.verify(&name, &bytes[body_len as usize..])?;
+        let contents_at = body_len + body_len.div_ceil(CHECKED_LEN as u64) * 4;
         let contents = Contents::decode(&mut Reader::new(&name, &bytes[contents_at as usize..footer_at]), body_len)?;
         Ok(SegmentFile { name, bytes, contents, body_len, crc })
     }
@@ -498,14 +568,6 @@ impl SegmentFile {
         (0..self.blocks()).try_for_each(|i| self.verify_block(i))
     }
 
-    /// Checks every block against the checksum that its bytes had when they came; reads only what was not hashed as a block.
-    pub fn verify_hashed(&self, hashed: &BlockChecksums) -> Result<()> {
-        (0..self.blocks()).try_for_each(|i| match hashed.whole.get(i) {
-            Some(found) if (i + 1) * CHECKED_LEN <= self.body_len as usize => self.compare_block(i, *found),
-            _ => self.verify_block(i),
-        })
-    }
-
     /// Checks one block's checksum.
     pub fn verify_block(&self, i: usize) -> Result<()> {
         self.check_block(i, &self.bytes[i * CHECKED_LEN..])
@@ -514,20 +576,6 @@ impl SegmentFile {
     /// Whether `bytes` begin with what was written as block `i`.
     pub fn check_block(&self, i: usize, bytes: &[u8]) -> Result<()> {
         let len = CHECKED_LEN.min(self.body_len as usize - i * CHECKED_LEN);
-        self.compare_block(i, crc32(&bytes[..len.min(bytes.len())]))
-    }
-
-    fn compare_block(&self, i: usize, actual: u32) -> Result<()> {
-        let at = self.body_len as usize + 4 * i;
-        let expected = u32::from_le_bytes(self.bytes[at..at + 4].try_into().expect("4 bytes"));
-        if actual != expected {
-            let offset = (i * CHECKED_LEN) as u64;
-            return Err(Error::corrupt(
-                self.name.clone(),
-                offset,
-                format!("block checksum {expected:08x} expected, {actual:08x} found"),
-            ));
-        }
-        Ok(())
+        compare_block(&self.name, &self.bytes[self.body_len as usize..], i, crc32(&bytes[..len.min(bytes.len())]))
     }
 }

@@ -11,7 +11,7 @@ use rustc_hash::FxHashMap;
 use crate::error::{Error, Result};
 use crate::ids::{DocId, PrimaryTerm, SegmentId, SeqNo, Version};
 use crate::segment::dictionary::Dictionary;
-use crate::segment::file::{BlockChecksums, FieldStats, Section, SectionKind, SegmentFile, SegmentMeta};
+use crate::segment::file::{FieldStats, Section, SectionKind, SegmentFile, SegmentMeta};
 use crate::segment::ids::Ids;
 use crate::segment::linear::Linear;
 use crate::segment::norms::norm_decode;
@@ -94,11 +94,6 @@ impl SegmentReader {
     /// Verifies every checksum of the file.
     pub fn verify(&self) -> Result<()> {
         self.file.verify()
-    }
-
-    /// Verifies every checksum of a file whose bytes were hashed as they came.
-    pub(crate) fn verify_hashed(&self, hashed: &BlockChecksums) -> Result<()> {
-        self.file.verify_hashed(hashed)
     }
 
     /// Its name.

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use crate::ids::SegmentId;
 use crate::segment::Codec;
-use crate::segment::file::{BlockChecksums, CHECKED_LEN};
+use crate::segment::file::{BlockChecksums, FOOTER_LEN};
 use crate::segment::model::{Random, build, check, open, random_docs};
 use crate::segment::reader::SegmentReader;
 use crate::segment::walk::walk;
@@ -75,10 +75,10 @@ proptest! {
         let (image, _) = build(&random_docs(&mut r, count, 0), 1, Codec::Default);
         let reader = open(image.clone(), 1);
         prop_assert!(reader.blocks() > 3);
+        let (id, len) = (SegmentId(1), image.len() as u64);
         for damaged in [false, true, true, true, true] {
             let mut came = image.clone();
-            // In the last block, which is not whole, damage is found in the file.
-            let at = r.below((reader.blocks() as u64 - 1) * CHECKED_LEN as u64) as usize;
+            let at = r.below(len) as usize;
             came[at] ^= u8::from(damaged) << r.below(8);
             let (mut hashed, mut rest) = (BlockChecksums::default(), &came[..]);
             while !rest.is_empty() {
@@ -86,9 +86,11 @@ proptest! {
                 hashed.update(some);
                 rest = more;
             }
-            prop_assert_eq!(reader.verify_hashed(&hashed).is_err(), damaged, "at {}", at);
+            let found = BlockChecksums::tail_at(id, &came[came.len() - FOOTER_LEN..], len)
+                .and_then(|tail_at| hashed.verify(id, &came[tail_at as usize..], len));
+            prop_assert_eq!(found.ok(), (!damaged).then_some(reader.meta().crc), "at {}", at);
         }
-        // What is in the file is read where no whole block was hashed.
-        prop_assert!(reader.verify_hashed(&BlockChecksums::default()).is_ok());
+        let tail = &image[BlockChecksums::tail_at(id, &image[image.len() - FOOTER_LEN..], len).unwrap() as usize..];
+        prop_assert!(BlockChecksums::default().verify(id, tail, len).is_err(), "nothing was hashed");
     }
 }
