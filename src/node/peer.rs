@@ -337,8 +337,12 @@ impl<I: NodeIo> Core<I> {
                     made.bytes_total = files.iter().map(|file| file.size).sum();
                 }
                 let mut copy = RecoveryTarget::begin(directory, shard_uuid(&spec.id), files).await?;
+                let since = |from: u64| (self.io.monotonic_ns() - from) / 1_000;
+                tracing::debug!(us = since(began), "recovery: what is here is known");
                 self.fetch_files(node, session, &mut copy, &progress, given_up).await?;
+                tracing::debug!(us = since(began), "recovery: all files are here");
                 copy.install().await?;
+                tracing::debug!(us = since(began), "recovery: they are installed");
                 self.damaged.borrow_mut().remove(key);
                 let directory = self.io.directory(&spec.path).await?;
                 identity::write(&directory, target).await?;
@@ -353,6 +357,8 @@ impl<I: NodeIo> Core<I> {
             return Err(not_wanted());
         }
         self.join(key, Some(shard));
+        tracing::debug!(us = (self.io.monotonic_ns() - began) / 1_000, "recovery: the copy is open");
+        progress.borrow_mut().files_at_ms = self.io.now_ms();
         progress.borrow_mut().stage = RecoveryStage::Translog;
         let joined = self.fetch_operations(node, session, from, shard, &progress, given_up).await?;
         let mut made = progress.borrow().clone();

@@ -526,6 +526,8 @@ pub struct PeerRecovery {
     pub bytes_fetched: u64,
     /// Milliseconds that it held back (`indices.recovery.max_bytes_per_sec`).
     pub throttled_ms: u64,
+    /// When its files were in place, milliseconds since 1970; 0 before.
+    pub files_at_ms: i64,
     /// Operations that came.
     pub operations: u64,
 }

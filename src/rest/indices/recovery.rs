@@ -117,6 +117,8 @@ impl Recovery {
             (None, "EXISTING_STORE") => json!({ "bootstrap_new_history_uuid": false }),
             (None, _) => json!({}),
         };
+        // What comes after the files is the translog's.
+        let files_at = if peer.files_at_ms > 0 { peer.files_at_ms.clamp(start, stop.max(start)) } else { stop };
         let (bytes, fetched) = (peer.bytes_total, peer.bytes_fetched);
         let reused = bytes.saturating_sub(peer.bytes_missing);
         // How many there will be is not known before the last one.
@@ -142,13 +144,13 @@ impl Recovery {
                     "recovered": peer.files_fetched,
                     "percent": percent(peer.files_total, peer.files_missing, peer.files_fetched),
                 },
-                "total_time_in_millis": self.took_ms(),
+                "total_time_in_millis": (files_at - start).max(0),
                 "source_throttle_time_in_millis": 0,
                 "target_throttle_time_in_millis": peer.throttled_ms,
             },
             "translog": {
                 "recovered": self.operations, "total": operations, "percent": operations_percent,
-                "total_on_start": operations, "total_time_in_millis": 0,
+                "total_on_start": operations, "total_time_in_millis": (stop - files_at).max(0),
             },
             "verify_index": { "check_index_time_in_millis": 0, "total_time_in_millis": 0 },
         });
