@@ -399,6 +399,10 @@ impl<I: NodeIo> Core<I> {
         let Some(id) = copy.allocation_id else { return Ok(()) };
         let path = self.shared.shard_path(key);
         let recovering = copy.state == CopyState::Initializing;
+        if recovering && copy.recovery_source == RecoverySource::Peer {
+            // What is there may be a copy that others count on: it stays that until the recovery changes it.
+            return Ok(());
+        }
         if recovering && copy.recovery_source == RecoverySource::EmptyStore {
             self.io.remove_directory(&path).await?;
         }
@@ -413,17 +417,26 @@ impl<I: NodeIo> Core<I> {
                 return Err(ApiError::new(500, "index_shard_recovery_exception", reason));
             }
         }
+        self.name_directory(key, id).await
+    }
+
+    /// Says on the disk, and to whoever asks what is there, which copy a shard's directory is from now on.
+    pub(super) async fn name_directory(&self, key: &ShardKey, id: AllocationId) -> ApiResult<()> {
+        let directory = self.io.directory(&self.shared.shard_path(key)).await?;
         identity::write(&directory, id).await?;
         self.shared.note_stored(&key.0, key.1, Some(id));
         Ok(())
     }
 
-    /// Tells the master of a copy, until the state says that it has heard, or the copy is gone.
+    /// Tells the master of a copy, until the state says that it has heard, or what is told is not so any more: the copy is gone,
+    /// or it is being opened again.
     fn tell_master(&self, key: ShardKey, copy: &ShardRouting, failed: Option<String>) {
         let Some(allocation) = copy.allocation_id else { return };
+        let generation_now = |this: &Core<I>, key: &ShardKey| this.shards.borrow().get(key).map(|slot| slot.generation);
+        let generation = generation_now(self, &key);
         let this = self.this();
         let tell = async move {
-            while !this.stopping.get() {
+            while !this.stopping.get() && generation_now(&this, &key) == generation {
                 let now = this.own_copy(&this.state_now(), &key.0, key.1);
                 let Some(now) = now.filter(|now| now.allocation_id == Some(allocation)) else { return };
                 if failed.is_none() && now.state != CopyState::Initializing {

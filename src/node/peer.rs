@@ -24,7 +24,6 @@ use crate::coordinate::join::Ordered;
 use crate::error::{ApiError, ApiResult};
 use crate::io::{Lane, NodeIo};
 use crate::rest::params::{self, parse_bytes};
-use crate::shard::identity;
 use crate::shard::message::{PeerRecovery, RecoveryStage};
 use crate::shard::recovery::commit_file;
 use crate::shard::signal::Watermark;
@@ -80,6 +79,10 @@ fn gone() -> ApiError {
 
 fn not_wanted() -> ApiError {
     ApiError::new(503, "recovery_failed_exception", "this copy is not wanted here any more")
+}
+
+fn delayed(key: &ShardKey, reason: &str) -> ApiError {
+    ApiError::new(503, "delay_recovery_exception", format!("[{}][{}] {reason}", key.0, key.1))
 }
 
 fn malformed(e: impl std::fmt::Display) -> ApiError {
@@ -289,9 +292,7 @@ impl<I: NodeIo> Core<I> {
         let state = self.state_now();
         let primary =
             state.routing.get(&*key.0).and_then(|routing| routing.primary(key.1)).filter(|copy| copy.active());
-        let node = primary.and_then(|copy| copy.node).ok_or_else(|| {
-            ApiError::new(503, "delay_recovery_exception", format!("[{}][{}] has no active primary", key.0, key.1))
-        })?;
+        let node = primary.and_then(|copy| copy.node).ok_or_else(|| delayed(key, "has no active primary"))?;
         let target = spec.copy.as_ref().and_then(|copy| copy.routing.allocation_id).unwrap_or(AllocationId(0));
         let opened = if self.damaged.borrow().contains(key) {
             Err(ApiError::new(500, "shard_failed_exception", "files of this copy were found to be damaged"))
@@ -305,11 +306,8 @@ impl<I: NodeIo> Core<I> {
                 None
             }
         };
-        let has = match open {
-            Some(shard) => shard.prepare_recovery().await?.map(|seq_no| seq_no.0),
-            None => None,
-        };
-        let start = Start { uuid: key.0.to_string(), shard: key.1, target, has };
+        let base = open.as_ref().and_then(|shard| shard.recovery_base());
+        let start = Start { uuid: key.0.to_string(), shard: key.1, target, has: base.map(|seq_no| seq_no.0) };
         let answer = self.step(node, MessageKind::RecoveryStart, encode(&start)?, given_up).await?;
         let Started { session, fetch } = decode(&answer)?;
         let began = self.io.monotonic_ns();
@@ -322,8 +320,17 @@ impl<I: NodeIo> Core<I> {
             made.source_address = source.map_or_else(String::new, |node| node.transport_address.clone());
             made.stage = RecoveryStage::Index;
         }
+        // The primary is there, and this becomes another copy than the one that it may have been.
+        self.name_directory(key, target).await?;
         let from = match &fetch {
-            Fetch::Operations(from) => *from,
+            Fetch::Operations(from) => {
+                if let (Some(shard), Some(base)) = (&*open, base)
+                    && !shard.take_back_to(base).await?
+                {
+                    return Err(delayed(key, "cannot go back to where this copy is known to be right"));
+                }
+                *from
+            }
             Fetch::Files { files, from } => {
                 if let Some(old) = open.take() {
                     old.close(false).await;
@@ -344,8 +351,7 @@ impl<I: NodeIo> Core<I> {
                 copy.install().await?;
                 tracing::debug!(us = since(began), "recovery: they are installed");
                 self.damaged.borrow_mut().remove(key);
-                let directory = self.io.directory(&spec.path).await?;
-                identity::write(&directory, target).await?;
+                self.name_directory(key, target).await?;
                 *from
             }
         };

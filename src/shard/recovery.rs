@@ -183,16 +183,17 @@ impl<I: NodeIo> Source<I> {
 }
 
 impl<I: NodeIo> Shard<I> {
-    /// What this copy brings into a recovery: everything up to here, and nothing above it. None if it must be made from files.
-    pub async fn prepare_recovery(&self) -> ApiResult<Option<SeqNo>> {
+    /// What this copy brings into a recovery, once it is [taken back](Self::take_back_to) there. None if it must be made from
+    /// files.
+    pub fn recovery_base(&self) -> Option<SeqNo> {
         let known = self.engine.global_checkpoint().unwrap_or(SeqNo::NONE);
         let safe = known.min(self.engine.local_checkpoint());
-        if self.engine.max_seq_no() <= safe {
-            return Ok(Some(safe));
-        }
-        // What is above the global checkpoint may never have happened.
-        let rolled = self.roll_back(safe, SeqNo::NONE).await?;
-        Ok(rolled.then(|| self.engine.local_checkpoint()))
+        self.engine.can_roll_back(safe).then_some(safe)
+    }
+
+    /// Undoes what is above: above the global checkpoint it may never have happened. False if that cannot be any more.
+    pub async fn take_back_to(&self, base: SeqNo) -> ApiResult<bool> {
+        Ok(self.engine.max_seq_no() <= base || self.roll_back(base, SeqNo::NONE).await?)
     }
 
     /// Takes operations of a recovery.

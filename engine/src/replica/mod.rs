@@ -314,6 +314,18 @@ impl<D: Directory> Engine<D> {
         self.translog.suspended()
     }
 
+    /// Whether [`roll_back`](Self::roll_back) to `to` can begin.
+    #[must_use]
+    pub fn can_roll_back(&self, to: SeqNo) -> bool {
+        self.max_seq_no() <= to || self.safe_commit(to).is_some()
+    }
+
+    /// The commit to go back to `to` from: without anything above, and the operations between are there.
+    fn safe_commit(&self, to: SeqNo) -> Option<CommitPoint> {
+        let safe = self.state.borrow().copy.safe_commit(to).cloned();
+        safe.filter(|c| self.translog.holds(c.translog_position))
+    }
+
     /// Begins to undo every operation above `to`, a global checkpoint, before this copy follows a primary that may not have
     /// them. `suspended_to` is the new primary's highest sequence number when it began its term: what is above that never
     /// happened. Feed what [`RollBack::next`] gives to [`RollBack::recover`], then [`RollBack::finish`]. Writes are
@@ -330,10 +342,7 @@ impl<D: Directory> Engine<D> {
         if self.max_seq_no() <= to {
             return Ok(RollBackStart::Nothing);
         }
-        let safe = self.state.borrow().copy.safe_commit(to).cloned();
-        let Some(safe) = safe.filter(|c| self.translog.holds(c.translog_position)) else {
-            return Ok(RollBackStart::NeedsRecovery);
-        };
+        let Some(safe) = self.safe_commit(to) else { return Ok(RollBackStart::NeedsRecovery) };
         let segments = self.noting(open_segments(&self.directory, &safe).await)?;
         let voided = Voided { above: to, suspended_to };
         // Refuses operations from here on, so that none is between what is voided and what is not.
