@@ -30,7 +30,7 @@ use crate::replica::CopyState;
 use crate::search::{Searcher, SegmentView};
 use crate::seed::HashSeed;
 use crate::segment::live_docs::LiveDocs;
-use crate::segment::reader::SegmentReader;
+use crate::segment::reader::{Numbering, SegmentReader};
 use crate::segment::writer::Codec;
 use crate::store::Directory;
 use crate::translog::{Location, Translog};
@@ -231,7 +231,7 @@ impl<D: Directory> Engine<D> {
     ) -> Result<Applied> {
         self.check_open()?;
         let state = &mut *self.state.borrow_mut();
-        let found = if operation.auto_id { None } else { state.find(operation.id) };
+        let found = if operation.auto_id { None } else { state.find(operation.id)? };
         let plan = plan::plan(operation.id, operation.create, operation.condition, found.as_ref().map(|f| f.current))?;
         let seq_no = state.checkpoints.peek();
         let location = self.translog.append(&Operation {
@@ -256,7 +256,7 @@ impl<D: Directory> Engine<D> {
     pub fn delete(&self, id: &str, condition: Condition, term: PrimaryTerm, now_ms: i64) -> Result<Applied> {
         self.check_open()?;
         let state = &mut *self.state.borrow_mut();
-        let found = state.find(id);
+        let found = state.find(id)?;
         let plan = plan::plan(id, false, condition, found.as_ref().map(|f| f.current))?;
         let seq_no = state.checkpoints.peek();
         let kind = OperationKind::Delete { id, version: plan.version };
@@ -272,7 +272,7 @@ impl<D: Directory> Engine<D> {
     /// `Corrupt` when the stored bytes are damaged.
     pub fn get(&self, id: &str) -> Result<Option<GetDocument>> {
         let state = self.state.borrow();
-        let Some(found) = state.find(id) else { return Ok(None) };
+        let Some(found) = state.find(id)? else { return Ok(None) };
         let Current { version, seq_no, term, deleted } = found.current;
         if deleted {
             return Ok(None);
@@ -281,18 +281,18 @@ impl<D: Directory> Engine<D> {
         let routing = match found.home {
             Where::Tombstone => return Ok(None),
             Where::Buffer(doc) => {
-                source.extend_from_slice(state.buffer.source(doc));
+                state.buffer.source(doc, &mut source)?;
                 state.buffer.routing(doc).map(str::to_owned)
             }
             Where::Frozen(_, doc) => {
                 let (_, frozen) = state.frozen.as_ref().expect("an old entry belongs to the frozen buffer");
-                source.extend_from_slice(frozen.source(doc));
+                frozen.source(doc, &mut source)?;
                 frozen.routing(doc).map(str::to_owned)
             }
             Where::Segment(index, doc) => {
                 let reader = &state.segments[index].reader;
                 reader.source_once(doc, &mut source)?;
-                reader.routing(doc).map(str::to_owned)
+                reader.address(doc)?.1.map(str::to_owned)
             }
         };
         Ok(Some(GetDocument { version, seq_no, term, routing, source }))
@@ -304,28 +304,32 @@ impl<D: Directory> Engine<D> {
     /// `Corrupt` when the stored bytes are damaged.
     pub fn get_visible(&self, id: &str) -> Result<Option<GetDocument>> {
         for view in self.searcher.borrow().segments.iter().rev() {
-            if let Some(doc) = view.reader.lookup_id(id.as_bytes())
+            if let Some(doc) = view.reader.lookup_id(id.as_bytes())?
                 && view.live.as_ref().is_none_or(|live| live.is_live(doc))
             {
                 let reader = &view.reader;
                 let mut source = Vec::new();
                 reader.source_once(doc, &mut source)?;
-                return Ok(Some(GetDocument {
-                    version: reader.version(doc),
-                    seq_no: reader.seq_no(doc),
-                    term: reader.primary_term(doc),
-                    routing: reader.routing(doc).map(str::to_owned),
-                    source,
-                }));
+                let routing = reader.address(doc)?.1.map(str::to_owned);
+                let Numbering { version, seq_no, term } = reader.numbering(doc)?;
+                return Ok(Some(GetDocument { version, seq_no, term, routing, source }));
             }
         }
         Ok(None)
     }
 
     /// The state a plan for `id` would start from: version, place, and whether it is there.
+    ///
+    /// # Errors
+    /// `Corrupt` when the stored bytes are damaged.
+    pub fn current(&self, id: &str) -> Result<Option<Current>> {
+        Ok(self.state.borrow().find(id)?.map(|f| f.current))
+    }
+
+    /// What damage reading has found, if any. It does not fail the shard.
     #[must_use]
-    pub fn current(&self, id: &str) -> Option<Current> {
-        self.state.borrow().find(id).map(|f| f.current)
+    pub fn damage(&self) -> Option<Error> {
+        self.state.borrow().segments.iter().find_map(|s| s.reader.damage().cloned())
     }
 
     /// What searches see now.
@@ -560,7 +564,10 @@ pub(crate) struct Known {
 
 impl State {
     /// The last change of `id`; none if there was never one that is still known.
-    pub fn find(&self, id: &str) -> Option<Known> {
+    ///
+    /// # Errors
+    /// `Corrupt` where what is looked at is not what was written.
+    pub fn find(&self, id: &str) -> Result<Option<Known>> {
         if let Some(found) = self.versions.get(id) {
             let home = match (found, found.entry().place) {
                 (_, Place::Deleted(_)) => Where::Tombstone,
@@ -570,20 +577,17 @@ impl State {
                     Where::Frozen(*segment, doc)
                 }
             };
-            return Some(Known { current: found.entry().current(), home });
+            return Ok(Some(Known { current: found.entry().current(), home }));
         }
-        self.segments.iter().enumerate().rev().find_map(|(index, s)| {
-            let doc = s.reader.lookup_id(id.as_bytes())?;
-            s.live.as_ref().is_none_or(|live| live.is_live(doc)).then(|| Known {
-                current: Current {
-                    version: s.reader.version(doc),
-                    seq_no: s.reader.seq_no(doc),
-                    term: s.reader.primary_term(doc),
-                    deleted: false,
-                },
-                home: Where::Segment(index, doc),
-            })
-        })
+        for (index, s) in self.segments.iter().enumerate().rev() {
+            let Some(doc) = s.reader.lookup_id(id.as_bytes())? else { continue };
+            if s.live.as_ref().is_none_or(|live| live.is_live(doc)) {
+                let Numbering { version, seq_no, term } = s.reader.numbering(doc)?;
+                let current = Current { version, seq_no, term, deleted: false };
+                return Ok(Some(Known { current, home: Where::Segment(index, doc) }));
+            }
+        }
+        Ok(None)
     }
 
     /// Adds the document to the buffer in place of what was found.

@@ -130,34 +130,49 @@ impl<D: Directory> Engine<D> {
     }
 
     /// Whether replaying this operation would change anything.
-    #[must_use]
-    pub fn recovery_needs(&self, operation: &Operation<'_>) -> bool {
+    ///
+    /// # Errors
+    /// `Corrupt` where what is here of its document is damaged.
+    pub fn recovery_needs(&self, operation: &Operation<'_>) -> Result<bool> {
         let state = self.state.borrow();
-        !state.checkpoints.contains(operation.seq_no)
-            && operation.id().is_none_or(|id| state.find(id).is_none_or(|k| k.current.seq_no < operation.seq_no))
+        if state.checkpoints.contains(operation.seq_no) {
+            return Ok(false);
+        }
+        let found = operation.id().map_or(Ok(None), |id| state.find(id))?;
+        Ok(found.is_none_or(|k| k.current.seq_no < operation.seq_no))
     }
 
     /// Applies an operation that is in the translog already, with the numbers it has. Older than what is there: nothing
     /// but its number is noted. `parsed` is the source of an index operation, parsed with `mapping`.
-    pub fn recover(&self, mapping: &Mapping, operation: &Operation<'_>, parsed: &ParsedDocument, now_ms: i64) {
-        let needed = self.recovery_needs(operation);
+    ///
+    /// # Errors
+    /// `Corrupt` where what is here of its document is damaged.
+    pub fn recover(
+        &self,
+        mapping: &Mapping,
+        operation: &Operation<'_>,
+        parsed: &ParsedDocument,
+        now_ms: i64,
+    ) -> Result<()> {
+        let needed = self.recovery_needs(operation)?;
         let state = &mut *self.state.borrow_mut();
         add(&self.counters.recovered_operations, 1);
         let Operation { seq_no, term, kind } = *operation;
         match kind {
             OperationKind::Index { id, version, routing, source } if needed => {
-                let found = state.find(id);
+                let found = state.find(id)?;
                 let index =
                     IndexOperation { id, routing, source, condition: Condition::Any, create: false, auto_id: false };
                 state.put(mapping, parsed, &index, found, version, seq_no, term);
             }
             OperationKind::Delete { id, version } if needed => {
-                let found = state.find(id);
+                let found = state.find(id)?;
                 state.remove(id, found, version, seq_no, term, now_ms);
             }
             _ => state.mark(seq_no),
         }
         state.recovered(seq_no, term);
+        Ok(())
     }
 }
 

@@ -20,6 +20,7 @@ use crate::pace::Pace;
 use crate::segment::live_docs::LiveDocs;
 use crate::segment::reader::SegmentReader;
 use crate::segment::segment_file_name;
+use crate::segment::source_dictionary::{Choice, SourceDictionary};
 use crate::store::{Directory, FileBytes};
 use crate::write::buffer::{FrozenBuffer, IndexingBuffer, build_image};
 
@@ -129,10 +130,10 @@ impl<D: Directory> Engine<D> {
             return Ok(None);
         }
         let codec = self.config.borrow().codec;
-        let dictionary = |s: &SegmentEntry| s.reader.source_dictionary().cloned();
-        let dictionaries = self.state.borrow().segments.iter().filter_map(dictionary).collect();
+        let dictionaries = self.source_dictionaries();
         let (image, live) = build_image(frozen, segment, codec, dictionaries, pace).await;
         let reader = Arc::new(SegmentReader::open(segment, FileBytes::new(image))?);
+        reader.trust();
         let live_generation = Generation(u64::from(live.is_some()));
         let live = live.map(Arc::new);
         Ok(Some(SegmentEntry {
@@ -144,6 +145,45 @@ impl<D: Directory> Engine<D> {
             merging: false,
             young: false,
         }))
+    }
+
+    /// Of all segments.
+    fn source_dictionaries(&self) -> Vec<Arc<SourceDictionary>> {
+        let state = self.state.borrow();
+        state.segments.iter().filter_map(|s| s.reader.source_dictionary().cloned()).collect()
+    }
+
+    /// Whether the buffer holds so many sources that [`prepare_packing`](Self::prepare_packing) pays.
+    #[must_use]
+    pub fn wants_packing(&self) -> bool {
+        self.state.borrow().buffer.wants_dictionary()
+    }
+
+    /// Finds the dictionary that the buffer's sources are packed with as more come: the shard's, or one trained by those there
+    /// are.
+    ///
+    /// # Errors
+    /// `Corrupt` if memory is.
+    pub async fn prepare_packing<P: Pace>(&self, pace: &P) -> Result<()> {
+        let known = self.source_dictionaries();
+        let source_len = self.state.borrow().buffer.source_len();
+        let dictionary = match SourceDictionary::choose(source_len, known.iter()) {
+            Choice::Nowhere => None,
+            Choice::Taken(dictionary) => Some(dictionary),
+            Choice::Trained => {
+                let samples = self.state.borrow().buffer.samples()?;
+                let trained = samples.train(pace).await;
+                let trained = trained.map(|content| Arc::new(SourceDictionary::new(source_len, content)));
+                trained.or_else(|| SourceDictionary::best(known.iter()).cloned())
+            }
+        };
+        let codec = self.config.borrow().codec;
+        let buffer = &mut self.state.borrow_mut().buffer;
+        // Perhaps the next one already; small ones ask when they are not.
+        if buffer.wants_dictionary() {
+            buffer.pack_with(codec, dictionary);
+        }
+        Ok(())
     }
 
     /// Segments that are only in memory and not about to be merged away: to be written to the files named, not synced.

@@ -39,6 +39,7 @@ use ringdex_engine::op::{Operation, OperationKind};
 use ringdex_engine::pace::Pace;
 use ringdex_engine::search::{FilterCache, LiveCounts};
 use ringdex_engine::seed::HashSeed;
+use ringdex_engine::segment::reader::damage_found;
 use ringdex_engine::store::Directory;
 use ringdex_engine::store::ledger::Purpose;
 use ringdex_net::cluster::ids::{AllocationId, NodeId};
@@ -163,6 +164,9 @@ pub struct Shard<I: NodeIo> {
     refresh_now: Signal,
     soon_now: Signal,
     upkeep_now: Signal,
+    scrub_now: Signal,
+    /// What [`damage_found`] was when it was last looked for here.
+    damage_seen: Cell<u64>,
     /// Ends a pause of [`checkpoint_task`](Self::checkpoint_task).
     beat_now: Signal,
     images_now: Signal,
@@ -264,6 +268,8 @@ impl<I: NodeIo> Shard<I> {
             refresh_now: Signal::default(),
             soon_now: Signal::default(),
             upkeep_now: Signal::default(),
+            scrub_now: Signal::default(),
+            damage_seen: Cell::new(0),
             beat_now: Signal::default(),
             images_now: Signal::default(),
             merging: Cell::new(false),
@@ -312,6 +318,22 @@ impl<I: NodeIo> Shard<I> {
     /// # Errors
     /// Whatever the request deserves; item errors are inside the answers.
     pub async fn handle(self: &Rc<Self>, request: ShardRequest) -> ApiResult<ShardResponse> {
+        let answer = self.answer(request).await;
+        self.look_for_damage();
+        answer
+    }
+
+    /// Acts on damage that has just been read.
+    pub(super) fn look_for_damage(&self) {
+        let found = damage_found();
+        if self.damage_seen.replace(found) != found
+            && let Some(e) = self.engine.damage()
+        {
+            self.found_damage(&e);
+        }
+    }
+
+    async fn answer(self: &Rc<Self>, request: ShardRequest) -> ApiResult<ShardResponse> {
         if self.closing.get() {
             return Err(self.unavailable("is closing"));
         }
@@ -452,6 +474,7 @@ impl<I: NodeIo> Shard<I> {
         self.refresh_now.raise();
         self.soon_now.raise();
         self.upkeep_now.raise();
+        self.scrub_now.raise();
         self.images_now.raise();
         self.beat_now.raise();
         // Nobody refreshes any more: those who wait for it are told what is true, that it is written.
@@ -490,7 +513,7 @@ impl<I: NodeIo> Shard<I> {
             for (_, operation) in batch.operations() {
                 self.parse_replayed(&operation, &mut parsed).await?;
                 let compiled = self.compiled.borrow().clone();
-                self.engine.recover(&compiled.mapping, &operation, &parsed, self.io.now_ms());
+                self.engine.recover(&compiled.mapping, &operation, &parsed, self.io.now_ms())?;
                 pace.yield_if_needed().await;
                 self.buffer.set(self.engine.indexing_bytes());
                 if self.buffer.wants_refresh() {
@@ -512,7 +535,7 @@ impl<I: NodeIo> Shard<I> {
     async fn parse_replayed(&self, operation: &Operation<'_>, parsed: &mut ParsedDocument) -> ApiResult<()> {
         parsed.clear();
         match operation.kind {
-            OperationKind::Index { id, source, .. } if self.engine.recovery_needs(operation) => {
+            OperationKind::Index { id, source, .. } if self.engine.recovery_needs(operation)? => {
                 self.parse(id, source, parsed).await
             }
             _ => Ok(()),
@@ -559,7 +582,8 @@ impl<I: NodeIo> Shard<I> {
         );
     }
 
-    /// Reads the files once after the start, slowly: what the disk has lost of them should be known while other copies are there.
+    /// Reads the files after the start, and again when others have come to be used, slowly: what the disk has lost of them should be
+    /// known while other copies are there.
     async fn scrub_task(self: Rc<Self>) {
         let go_on = async |bytes: u64| {
             let rest = Duration::from_nanos(bytes * 1_000_000_000 / SCRUB_BYTES_PER_SECOND);
@@ -569,11 +593,20 @@ impl<I: NodeIo> Shard<I> {
             }
             !self.closing.get() && self.engine.failure().is_none()
         };
-        let Err(e) = self.engine.scrub(go_on).await else { return };
+        while !self.closing.get() && self.engine.failure().is_none() {
+            if let Err(e) = self.engine.scrub(go_on).await {
+                self.found_damage(&e);
+            }
+            self.scrub_now.wait().await;
+        }
+    }
+
+    /// A file cannot be read as it was written.
+    fn found_damage(&self, e: &ringdex_engine::Error) {
         tracing::error!(index = %self.id.index, shard = self.id.shard, error = %e, "a file of the shard cannot be read as it was written");
         // The only copy goes on with what it has.
         if matches!(e, ringdex_engine::Error::Corrupt { .. }) && !self.is_only_copy() {
-            self.engine.fail(&e);
+            self.engine.fail(e);
             self.report_failure();
         }
     }
@@ -594,7 +627,7 @@ impl<I: NodeIo> Shard<I> {
                 }
                 self.own_checkpoint();
             }
-            if translog.wants_next() {
+            if translog.wants_next() || self.engine.wants_packing() {
                 self.upkeep_now.raise();
             }
         }
@@ -726,6 +759,9 @@ impl<I: NodeIo> Shard<I> {
     async fn upkeep(&self) -> ringdex_engine::Result<()> {
         let translog = self.engine.translog();
         let prepared = if translog.wants_next() { translog.prepare_next().await } else { Ok(()) };
+        if self.engine.wants_packing() {
+            self.engine.prepare_packing(&self.io.pace(None)).await?;
+        }
         let written = self.engine.write_images().await;
         let threshold = self.settings.borrow().flush_threshold_bytes;
         let flushed = if translog.stats().uncommitted_size_in_bytes > threshold {

@@ -344,7 +344,7 @@ impl<I: NodeIo> Shard<I> {
         let compiled = self.compiled.borrow().clone();
         let context = self.context_of(&compiled);
         let searcher = self.engine.searcher();
-        let Some(doc) = searcher.find_id(id) else { return Ok(None) };
+        let Some(doc) = searcher.find_id(id)? else { return Ok(None) };
         let pace = self.io.pace(None);
         let explained = explain::explain(&searcher, &compiled.mapping, &context, query, now_ms, doc, &pace).await;
         let explanation = explained.map_err(|e| self.here(e))?;

@@ -648,6 +648,7 @@ impl<I: NodeIo> Shard<I> {
         let now_ms = self.io.now_ms();
         let applied = self.engine.apply(&compiled.mapping, operation, encoded, &parsed, now_ms);
         self.scratch.borrow_mut().push(parsed);
+        self.look_for_damage();
         applied.map_err(|e| self.here(e))
     }
 
@@ -737,13 +738,15 @@ impl<I: NodeIo> Shard<I> {
             for (_, operation) in batch.operations() {
                 self.parse_replayed(&operation, &mut parsed).await?;
                 let compiled = self.compiled.borrow().clone();
-                begun.recover(&compiled.mapping, &operation, &parsed, self.io.now_ms());
+                begun.recover(&compiled.mapping, &operation, &parsed, self.io.now_ms())?;
                 pace.yield_if_needed().await;
             }
         }
         begun.finish(self.io.now_ms(), &pace).await?;
         self.visible.advance(self.engine.visible_seq_no().0);
         self.refresh_now.raise();
+        // Segments that have not been in use are.
+        self.scrub_now.raise();
         Ok(true)
     }
 

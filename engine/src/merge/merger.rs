@@ -16,7 +16,7 @@ use crate::segment::file::{DOC_COUNT_MAX, FieldStats, SegmentMeta, Sink};
 use crate::segment::inverted::InvertedWriter;
 use crate::segment::live_docs::LiveDocs;
 use crate::segment::reader::{FieldReader, SegmentReader, SourceCache, Want};
-use crate::segment::stored::{PackedBlock, Sources};
+use crate::segment::stored::{PackedBlock, Packing};
 use crate::segment::writer::{Codec, Inherited, PACE_DOCS, Rows, SegmentWriter};
 use crate::segment::{ColumnKind, FieldSpec, TermsOption};
 
@@ -178,7 +178,7 @@ impl Rows for MergedRows<'_> {
         self.origins.sources.iter().enumerate().map(live).fold(0, u64::saturating_add)
     }
 
-    fn packed_block(&self, doc: DocId) -> Result<Option<(&Sources, PackedBlock<'_>)>> {
+    fn packed_block(&self, doc: DocId) -> Result<Option<(Packing<'_>, PackedBlock<'_>)>> {
         let (source, old) = self.origins.locate(doc);
         let rows = self.origins.sources[source].reader.sources();
         let Some(block) = rows.packed_block(old)? else { return Ok(None) };
@@ -188,7 +188,7 @@ impl Rows for MergedRows<'_> {
             None => true,
             Some(docs) => docs.get(last as usize) == Some(&old.saturating_add(block.docs - 1)),
         };
-        Ok(whole.then_some((rows, block)))
+        Ok(whole.then_some((rows.packing(), block)))
     }
 }
 

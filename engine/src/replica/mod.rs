@@ -222,8 +222,8 @@ impl<D: Directory> Engine<D> {
             }
             return Ok(self.translog.appended());
         }
+        let found = operation.id().map_or(Ok(None), |id| state.find(id))?;
         let location = self.translog.append_encoded(seq_no, encoded)?;
-        let found = operation.id().and_then(|id| state.find(id));
         let newer = found.is_none_or(|f| f.current.seq_no < seq_no);
         match kind {
             OperationKind::Index { id, version, routing, source } if newer => {
@@ -398,8 +398,17 @@ impl<D: Directory> RollBack<'_, D> {
     }
 
     /// As [`Engine::recover`].
-    pub fn recover(&self, mapping: &Mapping, operation: &Operation<'_>, parsed: &ParsedDocument, now_ms: i64) {
-        self.engine.recover(mapping, operation, parsed, now_ms);
+    ///
+    /// # Errors
+    /// `Corrupt` fails the shard.
+    pub fn recover(
+        &self,
+        mapping: &Mapping,
+        operation: &Operation<'_>,
+        parsed: &ParsedDocument,
+        now_ms: i64,
+    ) -> Result<()> {
+        self.engine.noting(self.engine.recover(mapping, operation, parsed, now_ms))
     }
 
     /// Frees the indexing buffer, when memory is short; searches then see the copy as far as it has come.

@@ -91,7 +91,7 @@ impl Copy {
         let mut replay = copy.engine.replay();
         while let Some(batch) = block_on(replay.next())? {
             for (_, operation) in batch.operations() {
-                copy.engine.recover(&copy.mapping, &operation, &copy.parsed(&operation), 0);
+                copy.engine.recover(&copy.mapping, &operation, &copy.parsed(&operation), 0)?;
             }
         }
         Ok(copy)
@@ -144,7 +144,7 @@ impl Copy {
                 RollBackStart::Begun(mut back) => {
                     while let Some(batch) = back.next().await? {
                         for (_, operation) in batch.operations() {
-                            back.recover(&self.mapping, &operation, &self.parsed(&operation), self.now_ms);
+                            back.recover(&self.mapping, &operation, &self.parsed(&operation), self.now_ms)?;
                         }
                     }
                     back.finish(self.now_ms, &Unpaced).await?;

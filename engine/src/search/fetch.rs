@@ -16,6 +16,7 @@ use crate::search::{
     DocAddress, FetchRequest, FetchedHit, FieldRequest, IndexContext, Searcher, TopHit, source_filter,
 };
 use crate::segment::ColumnKind;
+use crate::segment::reader::Numbering;
 use crate::segment::reader::{SegmentReader, SourceCache};
 
 /// A query with its leaves evaluated on the segments that hits were in so far.
@@ -92,11 +93,9 @@ pub async fn fetch<P: Pace>(
             return Err(Error::illegal_argument(format!("no segment {ordinal} in this searcher")));
         };
         let reader = &view.reader;
-        let mut fetched = FetchedHit {
-            id: reader.id(doc.doc).to_owned(),
-            routing: reader.routing(doc.doc).map(str::to_owned),
-            ..FetchedHit::default()
-        };
+        let (id, routing) = reader.address(doc.doc)?;
+        let (id, routing) = (id.to_owned(), routing.map(str::to_owned));
+        let mut fetched = FetchedHit { id, routing, ..FetchedHit::default() };
         let mut source = Vec::new();
         let wants_source = !request.source.disabled || !request.fields.is_empty() || !request.stored_fields.is_empty();
         if mapping.source_enabled() && wants_source {
@@ -115,8 +114,11 @@ pub async fn fetch<P: Pace>(
                 Cow::Owned(part) => part,
             });
         }
-        fetched.version = request.version.then(|| reader.version(doc.doc));
-        fetched.seq_no = request.seq_no_primary_term.then(|| (reader.seq_no(doc.doc), reader.primary_term(doc.doc)));
+        if request.version || request.seq_no_primary_term {
+            let Numbering { version, seq_no, term } = reader.numbering(doc.doc)?;
+            fetched.version = request.version.then_some(version);
+            fetched.seq_no = request.seq_no_primary_term.then_some((seq_no, term));
+        }
         if let Some(query) = &mut explained {
             query.leaves(searcher, ordinal, pace).await?;
             let leaves = query.leaves[ordinal].as_deref().expect("evaluated");

@@ -383,7 +383,7 @@ async fn evaluate_leaf<P: Pace>(leaf: &Leaf, reader: &SegmentReader, lead: u64, 
                 if i % TERMS_PER_TURN == 0 && turn(pace).await {
                     break;
                 }
-                if let Some(doc) = reader.lookup_id(id.as_bytes()) {
+                if let Some(doc) = reader.lookup_id(id.as_bytes())? {
                     gather.add(doc);
                 }
             }

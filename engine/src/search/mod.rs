@@ -80,13 +80,18 @@ pub struct Searcher {
 
 impl Searcher {
     /// The live document with this `_id`.
-    #[must_use]
-    pub fn find_id(&self, id: &str) -> Option<DocAddress> {
-        self.segments.iter().enumerate().rev().find_map(|(segment, view)| {
-            let doc = view.reader.lookup_id(id.as_bytes())?;
-            let live = view.live.as_ref().is_none_or(|live| live.is_live(doc));
-            live.then_some(DocAddress { segment: segment as u32, doc })
-        })
+    ///
+    /// # Errors
+    /// `Corrupt` when the stored bytes are damaged.
+    pub fn find_id(&self, id: &str) -> crate::error::Result<Option<DocAddress>> {
+        for (segment, view) in self.segments.iter().enumerate().rev() {
+            if let Some(doc) = view.reader.lookup_id(id.as_bytes())?
+                && view.live.as_ref().is_none_or(|live| live.is_live(doc))
+            {
+                return Ok(Some(DocAddress { segment: segment as u32, doc }));
+            }
+        }
+        Ok(None)
     }
 }
 

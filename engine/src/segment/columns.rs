@@ -21,6 +21,7 @@ use bytes::Bytes;
 
 use crate::error::{Error, Result};
 use crate::ids::DocId;
+use crate::segment::checks::Checks;
 use crate::segment::dictionary::Dictionary;
 use crate::segment::linear::{Linear, LinearWriter};
 use crate::segment::presence::{self, Presence};
@@ -227,7 +228,11 @@ impl NumberColumn {
         }
         let (single, full) = (flags & SINGLE != 0, flags & FULL != 0);
         let presence = if full { None } else { Some(Presence::open(&bytes.slice(streams..starts_at), doc_count)?) };
-        let starts = if single { None } else { Some(Linear::open(bytes.slice(starts_at..table_at), what).ok()?) };
+        let starts = if single {
+            None
+        } else {
+            Some(Linear::open(bytes.slice(starts_at..table_at), &Checks::default(), what).ok()?)
+        };
         if present > u64::from(doc_count)
             || (full && present != u64::from(doc_count))
             || (single && value_count != present)

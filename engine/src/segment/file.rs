@@ -39,6 +39,7 @@ use bytes::Bytes;
 use crate::codec::{Reader, crc32, put_bytes, put_varint, unzigzag, zigzag};
 use crate::error::{Error, Result};
 use crate::ids::{SegmentId, SeqNo};
+use crate::segment::checks::Checks;
 use crate::segment::{Codec, ColumnKind, FieldSpec, TermsOption};
 use crate::store::FileBytes;
 
@@ -102,7 +103,7 @@ impl BlockChecksums {
 }
 
 /// `table` begins with the checksums of all blocks.
-fn compare_block(name: &str, table: &[u8], i: usize, actual: u32) -> Result<()> {
+pub(crate) fn compare_block(name: &str, table: &[u8], i: usize, actual: u32) -> Result<()> {
     let expected = u32::from_le_bytes(table[4 * i..4 * i + 4].try_into().expect("4 bytes"));
     if actual != expected {
         let reason = format!("block checksum {expected:08x} expected, {actual:08x} found");
@@ -511,6 +512,7 @@ pub(crate) struct SegmentFile {
     pub contents: Contents,
     pub body_len: u64,
     pub crc: u32,
+    pub checks: Checks,
 }
 
 /// Lets `Bytes` own a `FileBytes`.
@@ -549,7 +551,8 @@ impl SegmentFile {
         footer.verify(&name, &bytes[body_len as usize..])?;
         let contents_at = body_len + body_len.div_ceil(CHECKED_LEN as u64) * 4;
         let contents = Contents::decode(&mut Reader::new(&name, &bytes[contents_at as usize..footer_at]), body_len)?;
-        Ok(SegmentFile { name, bytes, contents, body_len, crc })
+        let checks = Checks::new(&name, bytes.clone(), body_len);
+        Ok(SegmentFile { name, bytes, contents, body_len, crc, checks })
     }
 
     /// Bytes of the section of this kind, if there is one.
@@ -565,17 +568,6 @@ impl SegmentFile {
 
     /// Checks every block's checksum.
     pub fn verify(&self) -> Result<()> {
-        (0..self.blocks()).try_for_each(|i| self.verify_block(i))
-    }
-
-    /// Checks one block's checksum.
-    pub fn verify_block(&self, i: usize) -> Result<()> {
-        self.check_block(i, &self.bytes[i * CHECKED_LEN..])
-    }
-
-    /// Whether `bytes` begin with what was written as block `i`.
-    pub fn check_block(&self, i: usize, bytes: &[u8]) -> Result<()> {
-        let len = CHECKED_LEN.min(self.body_len as usize - i * CHECKED_LEN);
-        compare_block(&self.name, &self.bytes[self.body_len as usize..], i, crc32(&bytes[..len.min(bytes.len())]))
+        (0..self.blocks()).try_for_each(|i| self.checks.verify(i))
     }
 }

@@ -24,6 +24,7 @@ use bytes::Bytes;
 use crate::error::{Error, Result};
 use crate::ids::DocId;
 use crate::seed::HashSeed;
+use crate::segment::checks::Checks;
 use crate::segment::linear::{Linear, LinearWriter};
 use crate::store::bitpack::bits_for;
 
@@ -115,15 +116,18 @@ pub(crate) struct Ids {
     hash: HashSeed,
     slots: Bytes,
     doc_bits: u32,
+    checks: Checks,
 }
 
 impl Ids {
-    pub fn open(ids: &Bytes, index: Bytes, doc_count: u32, name: &str) -> Result<Ids> {
+    pub fn open(ids: &Bytes, index: Bytes, doc_count: u32, checks: Checks, name: &str) -> Result<Ids> {
         let corrupt = || Error::corrupt(name, 0, "ids do not add up");
         let tail_at = ids.len().checked_sub(8).ok_or_else(corrupt)?;
+        checks.touch(&ids[tail_at..])?;
+        checks.touch(index.get(..8).unwrap_or(&[]))?;
         let offsets_len = u64::from_le_bytes(ids[tail_at..].try_into().expect("8 bytes")) as usize;
         let offsets_at = tail_at.checked_sub(offsets_len).ok_or_else(corrupt)?;
-        let offsets = Linear::open(ids.slice(offsets_at..tail_at), name)?;
+        let offsets = Linear::open(ids.slice(offsets_at..tail_at), &checks, name)?;
         let (seed, slots) = index.split_first_chunk::<8>().ok_or_else(corrupt)?;
         let enough_slots = slots.len() / 4 > doc_count as usize || doc_count == 0;
         if offsets.len() != doc_count as usize + 1 || !enough_slots || !slots.len().is_multiple_of(4) {
@@ -131,7 +135,7 @@ impl Ids {
         }
         let seed = u64::from_le_bytes(*seed);
         let (blob, slots) = (ids.slice(..offsets_at), index.slice_ref(slots));
-        Ok(Ids { blob, offsets, seed, hash: HashSeed::new(seed), slots, doc_bits: doc_bits(doc_count) })
+        Ok(Ids { blob, offsets, seed, hash: HashSeed::new(seed), slots, doc_bits: doc_bits(doc_count), checks })
     }
 
     /// Under which the index hashes.
@@ -146,11 +150,23 @@ impl Ids {
         self.blob.get(start as usize..end as usize).unwrap_or(&[])
     }
 
+    /// As [`bytes`](Self::bytes), of what was written.
+    pub fn verified(&self, doc: DocId) -> Result<&[u8]> {
+        self.offsets.touch(doc as usize, &self.checks)?;
+        self.offsets.touch(doc as usize + 1, &self.checks)?;
+        let bytes = self.bytes(doc);
+        self.checks.touch(bytes)?;
+        Ok(bytes)
+    }
+
     /// The document with this id; the last if there are several.
-    pub fn lookup(&self, id: &[u8]) -> Option<DocId> {
+    ///
+    /// # Errors
+    /// `Corrupt` where what is looked at is not what was written.
+    pub fn lookup(&self, id: &[u8]) -> Result<Option<DocId>> {
         let slots = self.slots.as_chunks::<4>().0;
         if slots.is_empty() {
-            return None;
+            return Ok(None);
         }
         let hash = self.hash.hash(id);
         let tag = fingerprint(hash, self.doc_bits);
@@ -158,19 +174,20 @@ impl Ids {
         let mut slot = home(hash, slots.len());
         // Bounded by the table, should damage have filled it.
         for _ in 0..slots.len() {
+            self.checks.touch(&slots[slot])?;
             let found = u32::from_le_bytes(slots[slot]);
             if found == 0 {
-                return None;
+                return Ok(None);
             }
             if found & !mask == tag {
                 let doc = (found & mask).wrapping_sub(1);
-                if (doc as usize) < self.offsets.len() - 1 && self.bytes(doc) == id {
-                    return Some(doc);
+                if (doc as usize) < self.offsets.len() - 1 && self.verified(doc)? == id {
+                    return Ok(Some(doc));
                 }
             }
             slot = if slot + 1 == slots.len() { 0 } else { slot + 1 };
         }
-        None
+        Ok(None)
     }
 }
 
@@ -194,13 +211,13 @@ mod tests {
                 model.insert(id.clone(), doc as u32);
             }
             blob.extend_from_slice(&writer.finish());
-            let read = Ids::open(&blob.into(), index.finish().into(), ids.len() as u32, "t").unwrap();
+            let read = Ids::open(&blob.into(), index.finish().into(), ids.len() as u32, Checks::default(), "t").unwrap();
             for (doc, id) in ids.iter().enumerate() {
                 prop_assert_eq!(read.bytes(doc as u32), id.as_bytes());
-                prop_assert_eq!(read.lookup(id.as_bytes()), Some(model[id]));
+                prop_assert_eq!(read.lookup(id.as_bytes()).unwrap(), Some(model[id]));
             }
             for id in others {
-                prop_assert_eq!(read.lookup(id.as_bytes()), model.get(&id).copied());
+                prop_assert_eq!(read.lookup(id.as_bytes()).unwrap(), model.get(&id).copied());
             }
         }
     }

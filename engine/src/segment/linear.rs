@@ -12,6 +12,7 @@
 use bytes::Bytes;
 
 use crate::error::{Error, Result};
+use crate::segment::checks::Checks;
 use crate::store::bitpack::{BitWriter, bits_for, get_bits};
 
 const BLOCK: usize = 1024;
@@ -104,9 +105,10 @@ pub(crate) struct Linear {
 
 impl Linear {
     /// `bytes` are exactly one sequence.
-    pub fn open(bytes: Bytes, what: &str) -> Result<Linear> {
+    pub fn open(bytes: Bytes, checks: &Checks, what: &str) -> Result<Linear> {
         let corrupt = |reason: &str| Error::corrupt(what, 0, reason);
         let tail_at = bytes.len().checked_sub(16).ok_or_else(|| corrupt("sequence too short"))?;
+        checks.touch(&bytes[tail_at..])?;
         let number = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("8 bytes"));
         let (count, streams_len) = (number(tail_at), number(tail_at + 8));
         let table_len = count.div_ceil(BLOCK as u64).checked_mul(ENTRY as u64);
@@ -119,6 +121,19 @@ impl Linear {
     #[inline]
     pub fn len(&self) -> usize {
         self.count
+    }
+
+    /// Makes sure that value `i`, which must be below `len`, is as it was written.
+    #[inline]
+    pub fn touch(&self, i: usize, checks: &Checks) -> Result<()> {
+        assert!(i < self.count);
+        let (block, within) = (i / BLOCK, i % BLOCK);
+        let at = self.table_at + block * ENTRY;
+        checks.touch(&self.bytes[at..at + ENTRY])?;
+        let place = u64::from_le_bytes(self.bytes[at + 16..at + ENTRY].try_into().expect("8 bytes"));
+        let (bits, offset) = ((place >> 56) as usize, (place & (u64::MAX >> 8)) as usize);
+        let (start, end) = (offset + within * bits / 8, offset + ((within + 1) * bits).div_ceil(8));
+        checks.touch(self.bytes.get(start..end.min(self.table_at)).unwrap_or(&[]))
     }
 
     /// Value `i`, which must be below `len`.
@@ -155,7 +170,7 @@ mod tests {
     }
 
     fn check(values: &[u64]) {
-        let l = Linear::open(packed(values).into(), "t").unwrap();
+        let l = Linear::open(packed(values).into(), &Checks::default(), "t").unwrap();
         assert_eq!(l.len(), values.len());
         let back: Vec<u64> = (0..l.len()).map(|i| l.get(i)).collect();
         assert_eq!(back, values);
@@ -186,7 +201,7 @@ mod tests {
                 bytes[tail..tail + 8].copy_from_slice(&9u64.to_le_bytes());
                 bytes[tail + 8..].copy_from_slice(&(tail as u64 - 24).to_le_bytes());
             }
-            if let Ok(l) = Linear::open(bytes.into(), "t") {
+            if let Ok(l) = Linear::open(bytes.into(), &Checks::default(), "t") {
                 for i in 0..l.len().min(5000) {
                     l.get(i);
                 }

@@ -4,6 +4,7 @@
 //! in memory and on disk, and read in place. Deletes live outside, in [`live_docs`].
 
 pub(crate) mod bounds;
+pub(crate) mod checks;
 pub(crate) mod columns;
 pub(crate) mod cursor;
 pub(crate) mod dictionary;

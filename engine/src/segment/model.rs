@@ -163,7 +163,9 @@ pub(crate) fn build_beside(
             &doc.source,
             texts.chain(terms).chain(numbers),
         );
-        assert_eq!(buffer.source(at), doc.source);
+        let mut source = Vec::new();
+        buffer.source(at, &mut source).unwrap();
+        assert_eq!(source, doc.source);
         assert_eq!(buffer.id(at), doc.id);
         if doc.deleted {
             buffer.delete(at);
@@ -223,8 +225,8 @@ pub(crate) fn check(reader: &SegmentReader, docs: &[ModelDoc], r: &mut Random) {
         by_id.insert(doc.id.clone(), at);
     }
     for (id, doc) in &by_id {
-        assert_eq!(reader.lookup_id(id.as_bytes()), Some(*doc));
-        assert_eq!(reader.lookup_id(format!("{id}x").as_bytes()), None);
+        assert_eq!(reader.lookup_id(id.as_bytes()), Ok(Some(*doc)));
+        assert_eq!(reader.lookup_id(format!("{id}x").as_bytes()), Ok(None));
     }
     for (number, spec) in specs().iter().enumerate() {
         let used = |d: &ModelDoc| {

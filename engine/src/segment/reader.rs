@@ -1,7 +1,8 @@
 //! Reading a segment in place.
 //!
 //! `open` verifies the frame and that the lengths inside each section add up. What is read later is bounds-checked where it
-//! is read: damage can make an answer wrong (until a scrub finds it), never a panic or a read out of bounds.
+//! is read: damage never is a panic or a read out of bounds. What damage does to ids, numbering and sources is found before they
+//! are used (`checks.rs`); of indexes and columns it can make an answer wrong until the scrub finds it.
 
 use std::sync::Arc;
 
@@ -10,6 +11,7 @@ use rustc_hash::FxHashMap;
 
 use crate::error::{Error, Result};
 use crate::ids::{DocId, PrimaryTerm, SegmentId, SeqNo, Version};
+use crate::segment::checks::Checks;
 use crate::segment::dictionary::Dictionary;
 use crate::segment::file::{FieldStats, Section, SectionKind, SegmentFile, SegmentMeta};
 use crate::segment::ids::Ids;
@@ -20,12 +22,24 @@ use crate::segment::stored::Sources;
 use crate::segment::{Codec, ColumnKind, FieldSpec, TermsOption};
 use crate::store::FileBytes;
 
+pub use crate::segment::checks::damage_found;
 pub use crate::segment::columns::{NumberColumn, OrdinalColumn};
 pub use crate::segment::cursor::{PostingsCursor, Want};
 pub use crate::segment::inverted::InvertedIndex;
 pub use crate::segment::points::Points;
 pub use crate::segment::postings::TermInfo;
 pub use crate::segment::stored::SourceCache;
+
+/// What a document is numbered with.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Numbering {
+    /// Its version.
+    pub version: Version,
+    /// Its sequence number.
+    pub seq_no: SeqNo,
+    /// The primary term that wrote it.
+    pub term: PrimaryTerm,
+}
 
 /// A whole segment. Shared between threads in an `Arc`; all reads borrow from it.
 pub struct SegmentReader {
@@ -58,7 +72,7 @@ impl SegmentReader {
             found.ok_or_else(|| Error::corrupt(file.name.clone(), 0, format!("no section {kind:?}")))
         };
         let column = |kind| {
-            let column = Linear::open(need(kind)?, &file.name)?;
+            let column = Linear::open(need(kind)?, &file.checks, &file.name)?;
             if column.len() == doc_count as usize {
                 Ok(column)
             } else {
@@ -69,7 +83,9 @@ impl SegmentReader {
                 ))
             }
         };
-        let ids = Ids::open(&need(SectionKind::Ids)?, need(SectionKind::IdIndex)?, doc_count, &file.name)?;
+        let checks = || file.checks.clone();
+        let index = need(SectionKind::IdIndex)?;
+        let ids = Ids::open(&need(SectionKind::Ids)?, index, doc_count, checks(), &file.name)?;
         let seq_nos = column(SectionKind::SeqNos)?;
         let primary_terms = column(SectionKind::PrimaryTerms)?;
         let versions = column(SectionKind::Versions)?;
@@ -77,9 +93,13 @@ impl SegmentReader {
             Some(bytes) => Some(Arc::new(SourceDictionary::open(&bytes, &file.name)?)),
             None => None,
         };
-        let sources = Sources::open(&need(SectionKind::Sources)?, contents.codec, dictionary, doc_count, &file.name)?;
+        let sources = need(SectionKind::Sources)?;
+        let sources = Sources::open(&sources, contents.codec, dictionary, doc_count, checks(), &file.name)?;
         let routings = match file.section(&contents.sections, SectionKind::Routings) {
-            Some(bytes) => Some(Routings::open(bytes, &file.name)?),
+            Some(bytes) => {
+                file.checks.touch(bytes.get(..4).unwrap_or(&[]))?;
+                Some(Routings::open(bytes, &file.name)?)
+            }
             None => None,
         };
         let mut fields = Vec::with_capacity(contents.fields.len());
@@ -204,8 +224,10 @@ impl SegmentReader {
     }
 
     /// The newest document with this `_id` (deleted or not: ask the live docs).
-    #[must_use]
-    pub fn lookup_id(&self, id: &[u8]) -> Option<DocId> {
+    ///
+    /// # Errors
+    /// `Corrupt` where what is looked at is not what was written.
+    pub fn lookup_id(&self, id: &[u8]) -> Result<Option<DocId>> {
         self.ids.lookup(id)
     }
 
@@ -238,6 +260,39 @@ impl SegmentReader {
     #[must_use]
     pub fn version(&self, doc: DocId) -> Version {
         Version(self.versions.get(doc as usize))
+    }
+
+    /// What a document is numbered with, as it was written.
+    ///
+    /// # Errors
+    /// `Corrupt` where that is damaged.
+    pub fn numbering(&self, doc: DocId) -> Result<Numbering> {
+        for column in [&self.seq_nos, &self.primary_terms, &self.versions] {
+            column.touch(doc as usize, &self.file.checks)?;
+        }
+        Ok(Numbering { version: self.version(doc), seq_no: self.seq_no(doc), term: self.primary_term(doc) })
+    }
+
+    /// A document's `_id` and its custom routing, if it has one, as they were written.
+    ///
+    /// # Errors
+    /// `Corrupt` where they are damaged.
+    pub fn address(&self, doc: DocId) -> Result<(&str, Option<&str>)> {
+        let id = std::str::from_utf8(self.ids.verified(doc)?).unwrap_or("");
+        let Some(routings) = &self.routings else { return Ok((id, None)) };
+        routings.touch(&self.file.checks)?;
+        Ok((id, routings.get(doc)))
+    }
+
+    /// What damage was found first, reading this segment.
+    #[must_use]
+    pub fn damage(&self) -> Option<&Error> {
+        self.file.checks.damage()
+    }
+
+    /// These bytes were made here, and no disk has had them.
+    pub(crate) fn trust(&self) {
+        self.file.checks.trust();
     }
 
     /// Its custom routing, if it has one.
@@ -277,12 +332,12 @@ impl SegmentReader {
 
     /// Whether `bytes` begin with what was written as a block.
     pub(crate) fn check_block(&self, block: usize, bytes: &[u8]) -> Result<()> {
-        self.file.check_block(block, bytes)
+        self.file.checks.compare(block, bytes)
     }
 
     /// Verifies one checksum.
     pub(crate) fn verify_block(&self, block: usize) -> Result<()> {
-        self.file.verify_block(block)
+        self.file.checks.verify(block)
     }
 
     /// Under which the ids hash.
@@ -314,6 +369,11 @@ impl Routings {
             })
         };
         open().ok_or_else(|| Error::corrupt(name, 0, "routings do not add up"))
+    }
+
+    /// Makes sure of all of them: they are few.
+    fn touch(&self, checks: &Checks) -> Result<()> {
+        [&self.docs, &self.ends, &self.blob].into_iter().try_for_each(|part| checks.touch(part))
     }
 
     fn get(&self, doc: DocId) -> Option<&str> {
@@ -378,7 +438,7 @@ impl FieldReader {
             return Err(missing("norm for every document"));
         }
         let lengths = match section(SectionKind::Lengths) {
-            Some(bytes) => Some(Linear::open(bytes, &name)?),
+            Some(bytes) => Some(Linear::open(bytes, &file.checks, &name)?),
             None => None,
         };
         if lengths.as_ref().is_some_and(|l| l.len() != doc_count as usize) {

@@ -28,6 +28,7 @@ use crate::codec::put_varint;
 use crate::error::{Error, Result};
 use crate::ids::DocId;
 use crate::segment::Codec;
+use crate::segment::checks::Checks;
 use crate::segment::dictionary::read_varint;
 use crate::segment::linear::{Linear, LinearWriter};
 use crate::segment::source_dictionary::SourceDictionary;
@@ -52,28 +53,28 @@ fn parameters(codec: Codec, with_dictionary: bool) -> (usize, i32) {
     }
 }
 
+/// How blocks are made: those made alike can stand in one segment.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Packing<'a> {
+    pub codec: Codec,
+    pub dictionary: Option<&'a SourceDictionary>,
+}
+
 /// A block as it lies in a segment.
 #[derive(Debug)]
 pub(crate) struct PackedBlock<'a> {
     /// Documents in it.
     pub docs: u32,
-    raw_len: u64,
+    pub raw_len: u64,
     /// Lengths and frame.
     pub bytes: &'a [u8],
 }
 
-/// Builds the rows. Memory: a block, and a few bits per document.
-pub(crate) struct SourceWriter {
-    /// Blocks ready to be written; drained by the owner.
-    pub pending: Vec<u8>,
-    drained: u64,
+/// Makes blocks of documents, one after the other. Memory: a block and zstd's tables.
+pub(crate) struct Packer {
     raw: Vec<u8>,
     lengths: Vec<u8>,
-    block_docs: usize,
-    docs: u64,
-    raw_len: u64,
-    first_docs: LinearWriter,
-    offsets: LinearWriter,
+    docs: usize,
     codec: Codec,
     dictionary: Option<Arc<SourceDictionary>>,
     block_len: usize,
@@ -82,22 +83,16 @@ pub(crate) struct SourceWriter {
     frame: Vec<u8>,
 }
 
-impl SourceWriter {
-    /// A dictionary that cannot be used is none: look at [`dictionary`](Self::dictionary) after.
-    pub fn new(codec: Codec, dictionary: Option<Arc<SourceDictionary>>) -> SourceWriter {
+impl Packer {
+    /// A dictionary that cannot be used is none: look at [`packing`](Self::packing) after.
+    pub fn new(codec: Codec, dictionary: Option<Arc<SourceDictionary>>) -> Packer {
         let (_, level) = parameters(codec, true);
         let dictionary = dictionary.filter(|d| d.encoder(codec, level).is_some() && d.decoder().is_some());
         let (block_len, level) = parameters(codec, dictionary.is_some());
-        SourceWriter {
-            pending: Vec::new(),
-            drained: 0,
+        Packer {
             raw: Vec::new(),
             lengths: Vec::new(),
-            block_docs: 0,
             docs: 0,
-            raw_len: 0,
-            first_docs: LinearWriter::default(),
-            offsets: LinearWriter::default(),
             codec,
             dictionary,
             block_len,
@@ -107,39 +102,103 @@ impl SourceWriter {
         }
     }
 
-    /// What the blocks are compressed with.
-    pub fn dictionary(&self) -> Option<&SourceDictionary> {
-        self.dictionary.as_deref()
+    /// How.
+    pub fn packing(&self) -> Packing<'_> {
+        Packing { codec: self.codec, dictionary: self.dictionary.as_deref() }
+    }
+
+    /// Documents in the block to come.
+    pub fn docs(&self) -> usize {
+        self.docs
+    }
+
+    /// Adds the next document; whether the block should end with it.
+    pub fn push(&mut self, source: &[u8]) -> bool {
+        self.raw.extend_from_slice(source);
+        put_varint(&mut self.lengths, source.len() as u64);
+        self.docs += 1;
+        self.raw.len() >= self.block_len || self.docs == BLOCK_DOCS_MAX
+    }
+
+    /// Whether so many bytes in so many documents are a long block.
+    fn long(&self, len: usize, docs: usize) -> bool {
+        len >= self.block_len / 2 || docs >= BLOCK_DOCS_MAX / 2
+    }
+
+    /// The most bytes that the block so far takes.
+    pub fn bound(&self) -> usize {
+        self.lengths.len() + compress_bound(self.raw.len())
+    }
+
+    /// Appends the block of the documents so far to `out`, and begins the next; bytes of its documents.
+    pub fn end_block(&mut self, out: &mut Vec<u8>) -> u64 {
+        out.extend_from_slice(&self.lengths);
+        self.frame.clear();
+        self.frame.reserve(compress_bound(self.raw.len()));
+        match self.dictionary.as_ref().and_then(|d| d.encoder(self.codec, self.level)) {
+            Some(encoder) => self.context.compress_using_cdict(&mut self.frame, &self.raw, encoder),
+            None => self.context.compress(&mut self.frame, &self.raw, self.level),
+        }
+        .expect("room for the worst case");
+        let frame = self.frame.strip_prefix(&MAGIC).expect("a frame begins with the magic");
+        out.extend_from_slice(frame);
+        let raw_len = self.raw.len() as u64;
+        self.raw.clear();
+        self.lengths.clear();
+        self.docs = 0;
+        raw_len
+    }
+}
+
+/// Builds the rows. Memory: a block, and a few bits per document.
+pub(crate) struct SourceWriter {
+    /// Blocks ready to be written; drained by the owner.
+    pub pending: Vec<u8>,
+    drained: u64,
+    docs: u64,
+    raw_len: u64,
+    first_docs: LinearWriter,
+    offsets: LinearWriter,
+    packer: Packer,
+}
+
+impl SourceWriter {
+    pub fn new(packer: Packer) -> SourceWriter {
+        SourceWriter {
+            pending: Vec::new(),
+            drained: 0,
+            docs: 0,
+            raw_len: 0,
+            first_docs: LinearWriter::default(),
+            offsets: LinearWriter::default(),
+            packer,
+        }
     }
 
     /// Adds the next document; whether a block was compressed.
     pub fn push(&mut self, source: &[u8]) -> bool {
-        if self.block_docs == 0 {
+        if self.packer.docs() == 0 {
             self.first_docs.push(self.docs);
         }
-        self.raw.extend_from_slice(source);
-        put_varint(&mut self.lengths, source.len() as u64);
-        self.block_docs += 1;
         self.docs += 1;
-        let full = self.raw.len() >= self.block_len || self.block_docs == BLOCK_DOCS_MAX;
+        let full = self.packer.push(source);
         if full {
             self.end_block();
         }
         full
     }
 
-    /// Whether a block of `rows` can come next as it is: blocks stay long.
-    pub fn takes(&self, rows: &Sources, block: &PackedBlock<'_>) -> bool {
-        let long = |len: usize, docs: usize| len >= self.block_len / 2 || docs >= BLOCK_DOCS_MAX / 2;
-        rows.codec == self.codec
-            && (self.block_docs == 0 || long(self.raw.len(), self.block_docs))
-            && long(block.raw_len as usize, block.docs as usize)
-            && rows.dictionary.as_deref() == self.dictionary()
+    /// Whether a block made like this can come next as it is: blocks stay long.
+    pub fn takes(&self, packing: Packing<'_>, block: &PackedBlock<'_>) -> bool {
+        let packer = &self.packer;
+        packing == packer.packing()
+            && (packer.docs == 0 || packer.long(packer.raw.len(), packer.docs))
+            && packer.long(block.raw_len as usize, block.docs as usize)
     }
 
     /// Adds the documents of a block that [`takes`](Self::takes) allowed.
     pub fn push_block(&mut self, block: &PackedBlock<'_>) {
-        if self.block_docs > 0 {
+        if self.packer.docs() > 0 {
             self.end_block();
         }
         self.first_docs.push(self.docs);
@@ -151,20 +210,7 @@ impl SourceWriter {
 
     fn end_block(&mut self) {
         self.offsets.push(self.drained + self.pending.len() as u64);
-        self.pending.extend_from_slice(&self.lengths);
-        self.frame.clear();
-        self.frame.reserve(compress_bound(self.raw.len()));
-        match self.dictionary.as_ref().and_then(|d| d.encoder(self.codec, self.level)) {
-            Some(encoder) => self.context.compress_using_cdict(&mut self.frame, &self.raw, encoder),
-            None => self.context.compress(&mut self.frame, &self.raw, self.level),
-        }
-        .expect("room for the worst case");
-        let frame = self.frame.strip_prefix(&MAGIC).expect("a frame begins with the magic");
-        self.pending.extend_from_slice(frame);
-        self.raw_len += self.raw.len() as u64;
-        self.raw.clear();
-        self.lengths.clear();
-        self.block_docs = 0;
+        self.raw_len += self.packer.end_block(&mut self.pending);
     }
 
     /// Says that `pending` was written and emptied.
@@ -174,7 +220,7 @@ impl SourceWriter {
 
     /// Everything that is left.
     pub fn finish(mut self) -> Vec<u8> {
-        if self.block_docs > 0 {
+        if self.packer.docs() > 0 {
             self.end_block();
         }
         self.first_docs.push(self.docs);
@@ -200,6 +246,20 @@ pub struct SourceCache {
     raw: Vec<u8>,
     /// Ends of the documents in `raw`.
     ends: Vec<usize>,
+}
+
+impl SourceCache {
+    fn document(&self, index: usize) -> Option<&[u8]> {
+        let end = *self.ends.get(index)?;
+        let start = if index == 0 { 0 } else { self.ends[index - 1] };
+        self.raw.get(start..end)
+    }
+
+    fn forget_huge(&mut self) {
+        if self.raw.capacity() > KEPT_LEN_MAX {
+            self.raw = Vec::new();
+        }
+    }
 }
 
 /// What decompressing needs and nobody keeps.
@@ -234,6 +294,7 @@ pub(crate) struct Sources {
     raw_len: u64,
     codec: Codec,
     dictionary: Option<Arc<SourceDictionary>>,
+    checks: Checks,
     name: String,
 }
 
@@ -243,21 +304,32 @@ impl Sources {
         codec: Codec,
         dictionary: Option<Arc<SourceDictionary>>,
         doc_count: u32,
+        checks: Checks,
         name: &str,
     ) -> Result<Sources> {
         let corrupt = || Error::corrupt(name, 0, "source blocks do not add up");
         let tail_at = bytes.len().checked_sub(TAIL_LEN).ok_or_else(corrupt)?;
+        checks.touch(&bytes[tail_at..])?;
         let number = |i: usize| u64::from_le_bytes(bytes[tail_at + 8 * i..][..8].try_into().expect("8 bytes"));
         let offsets_at = tail_at.checked_sub(number(2) as usize).ok_or_else(corrupt)?;
         let index_at = offsets_at.checked_sub(number(1) as usize).ok_or_else(corrupt)?;
-        let first_docs = Linear::open(bytes.slice(index_at..offsets_at), name)?;
-        let offsets = Linear::open(bytes.slice(offsets_at..tail_at), name)?;
+        let first_docs = Linear::open(bytes.slice(index_at..offsets_at), &checks, name)?;
+        let offsets = Linear::open(bytes.slice(offsets_at..tail_at), &checks, name)?;
         let n = first_docs.len();
         if n == 0 || offsets.len() != n || first_docs.get(n - 1) != u64::from(doc_count) {
             return Err(corrupt());
         }
         let blocks = bytes.slice(..index_at);
-        Ok(Sources { blocks, first_docs, offsets, raw_len: number(0), codec, dictionary, name: name.to_owned() })
+        Ok(Sources {
+            blocks,
+            first_docs,
+            offsets,
+            raw_len: number(0),
+            codec,
+            dictionary,
+            checks,
+            name: name.to_owned(),
+        })
     }
 
     /// Length of all documents.
@@ -270,11 +342,17 @@ impl Sources {
         self.dictionary.as_ref()
     }
 
+    /// How the blocks were made.
+    pub fn packing(&self) -> Packing<'_> {
+        Packing { codec: self.codec, dictionary: self.dictionary.as_deref() }
+    }
+
     /// The last block that begins with `doc` or before it. Blocks have about as many documents each, so the first looks go
     /// where the line through the ends says (four of them find one among 190,000); then halves are left.
-    fn block_of(&self, doc: DocId) -> usize {
+    fn block_of(&self, doc: DocId) -> Result<usize> {
         let doc = u64::from(doc);
         let (mut low, mut high) = (0, self.first_docs.len() - 1);
+        self.first_docs.touch(high, &self.checks)?;
         let (mut low_doc, mut high_doc) = (0, self.first_docs.get(high));
         let mut looks = 0;
         while low + 1 < high {
@@ -285,6 +363,7 @@ impl Sources {
                 low + (high - low) / 2
             };
             looks += 1;
+            self.first_docs.touch(middle, &self.checks)?;
             let first = self.first_docs.get(middle);
             if first <= doc {
                 (low, low_doc) = (middle, first);
@@ -292,12 +371,12 @@ impl Sources {
                 (high, high_doc) = (middle, first);
             }
         }
-        low
+        Ok(low)
     }
 
     /// Appends a document's row to `out`. The block stays in `cache` for its other documents.
     pub fn get(&self, doc: DocId, cache: &mut SourceCache, out: &mut Vec<u8>) -> Result<()> {
-        let block = self.block_of(doc);
+        let block = self.block_of(doc)?;
         let key = (self.blocks.as_ptr() as usize, block);
         if cache.key != Some(key) {
             cache.key = None;
@@ -309,24 +388,19 @@ impl Sources {
 
     /// Appends a document's row to `out`; for one that comes alone.
     pub fn get_one(&self, doc: DocId, out: &mut Vec<u8>) -> Result<()> {
-        let block = self.block_of(doc);
+        let block = self.block_of(doc)?;
         with_scratch(|Scratch { context, frame, cache }| {
             self.load(block, context, frame, cache)?;
             self.copy(doc, block, cache, out)?;
-            if cache.raw.capacity() > KEPT_LEN_MAX {
-                cache.raw = Vec::new();
-            }
+            cache.forget_huge();
             Ok(())
         })
     }
 
     fn copy(&self, doc: DocId, block: usize, cache: &SourceCache, out: &mut Vec<u8>) -> Result<()> {
         let index = u64::from(doc).wrapping_sub(self.first_docs.get(block)) as usize;
-        let Some(&end) = cache.ends.get(index) else {
-            return Err(self.corrupt(block, "document beyond its block"));
-        };
-        let start = if index == 0 { 0 } else { cache.ends[index - 1] };
-        out.extend_from_slice(&cache.raw[start..end]);
+        let document = cache.document(index).ok_or_else(|| self.corrupt(block, "document beyond its block"))?;
+        out.extend_from_slice(document);
         Ok(())
     }
 
@@ -336,37 +410,19 @@ impl Sources {
 
     /// Documents of a block, and its bytes.
     fn block(&self, block: usize) -> Result<(u64, &[u8])> {
+        for edge in [block, block + 1] {
+            self.offsets.touch(edge, &self.checks)?;
+            self.first_docs.touch(edge, &self.checks)?;
+        }
         let (start, end) = (self.offsets.get(block) as usize, self.offsets.get(block + 1) as usize);
         let bytes = self.blocks.get(start..end).ok_or_else(|| self.corrupt(block, "out of bounds"))?;
+        self.checks.touch(bytes)?;
         Ok((self.first_docs.get(block + 1).wrapping_sub(self.first_docs.get(block)), bytes))
-    }
-
-    /// Reads the lengths of the documents, and gives their ends to `each`; their sum, and the frame.
-    fn lengths<'a>(
-        &self,
-        block: usize,
-        docs: u64,
-        mut bytes: &'a [u8],
-        mut each: impl FnMut(usize),
-    ) -> Result<(u64, &'a [u8])> {
-        let mut sum = 0u64;
-        for _ in 0..docs {
-            let len = read_varint(&mut bytes).ok_or_else(|| self.corrupt(block, "too few lengths"))?;
-            sum = sum
-                .checked_add(len)
-                .filter(|&s| s <= RAW_LEN_MAX)
-                .ok_or_else(|| self.corrupt(block, "impossible length"))?;
-            each(sum as usize);
-        }
-        if sum > (bytes.len() as u64).saturating_mul(EXPANSION_MAX) {
-            return Err(self.corrupt(block, "impossible length"));
-        }
-        Ok((sum, bytes))
     }
 
     /// The block that begins with `doc`, if one does.
     pub fn packed_block(&self, doc: DocId) -> Result<Option<PackedBlock<'_>>> {
-        let block = self.block_of(doc);
+        let block = self.block_of(doc)?;
         if self.first_docs.get(block) != u64::from(doc) {
             return Ok(None);
         }
@@ -375,37 +431,78 @@ impl Sources {
         if !(1..=left).contains(&docs) {
             return Err(self.corrupt(block, "impossible number of documents"));
         }
-        let (raw_len, _) = self.lengths(block, docs, bytes, |_| {})?;
+        let (raw_len, _) = lengths(docs, bytes, |_| {}).map_err(|reason| self.corrupt(block, reason))?;
         Ok(Some(PackedBlock { docs: docs as u32, raw_len, bytes }))
     }
 
     fn load(&self, block: usize, context: &mut DCtx<'_>, frame: &mut Vec<u8>, cache: &mut SourceCache) -> Result<()> {
-        let bad = |reason: &str| self.corrupt(block, reason);
         let (docs, bytes) = self.block(block)?;
-        cache.ends.clear();
-        let (raw_len, compressed) = self.lengths(block, docs, bytes, |end| cache.ends.push(end))?;
-        let raw_len = raw_len as usize;
-        frame.truncate(MAGIC.len());
-        frame.extend_from_slice(compressed);
-        cache.raw.clear();
-        // Not filled: what a wrong length reserves too much is never touched.
-        cache.raw.try_reserve_exact(raw_len).map_err(|_| bad("no memory for it"))?;
-        let unpacked = match &self.dictionary {
-            None => context.decompress(&mut cache.raw, frame),
-            Some(dictionary) => {
-                let decoder = dictionary.decoder().ok_or_else(|| bad("its dictionary is none"))?;
-                context.decompress_using_ddict(&mut cache.raw, frame, decoder)
-            }
-        };
-        if frame.capacity() > KEPT_LEN_MAX {
-            *frame = MAGIC.to_vec();
-        }
-        match unpacked {
-            Ok(n) if n == raw_len => Ok(()),
-            Ok(_) => Err(bad("not as long as it says")),
-            Err(code) => Err(bad(get_error_name(code))),
-        }
+        let unpacked = unpack(docs, bytes, self.dictionary.as_deref(), context, frame, cache);
+        unpacked.map_err(|reason| self.corrupt(block, reason))
     }
+}
+
+/// Reads the lengths of a block's documents, and gives their ends to `each`; their sum, and the frame.
+fn lengths(docs: u64, mut bytes: &[u8], mut each: impl FnMut(usize)) -> Result<(u64, &[u8]), &'static str> {
+    let mut sum = 0u64;
+    for _ in 0..docs {
+        let len = read_varint(&mut bytes).ok_or("too few lengths")?;
+        sum = sum.checked_add(len).filter(|&s| s <= RAW_LEN_MAX).ok_or("impossible length")?;
+        each(sum as usize);
+    }
+    if sum > (bytes.len() as u64).saturating_mul(EXPANSION_MAX) {
+        return Err("impossible length");
+    }
+    Ok((sum, bytes))
+}
+
+/// Fills the cache with a block; or what is wrong with that.
+fn unpack(
+    docs: u64,
+    bytes: &[u8],
+    dictionary: Option<&SourceDictionary>,
+    context: &mut DCtx<'_>,
+    frame: &mut Vec<u8>,
+    cache: &mut SourceCache,
+) -> Result<(), &'static str> {
+    cache.ends.clear();
+    let (raw_len, compressed) = lengths(docs, bytes, |end| cache.ends.push(end))?;
+    let raw_len = raw_len as usize;
+    frame.truncate(MAGIC.len());
+    frame.extend_from_slice(compressed);
+    cache.raw.clear();
+    // Not filled: what a wrong length reserves too much is never touched.
+    cache.raw.try_reserve_exact(raw_len).map_err(|_| "no memory for it")?;
+    let unpacked = match dictionary {
+        None => context.decompress(&mut cache.raw, frame),
+        Some(dictionary) => {
+            let decoder = dictionary.decoder().ok_or("its dictionary is none")?;
+            context.decompress_using_ddict(&mut cache.raw, frame, decoder)
+        }
+    };
+    if frame.capacity() > KEPT_LEN_MAX {
+        *frame = MAGIC.to_vec();
+    }
+    match unpacked {
+        Ok(n) if n == raw_len => Ok(()),
+        Ok(_) => Err("not as long as it says"),
+        Err(code) => Err(get_error_name(code)),
+    }
+}
+
+/// Appends document `index` of a block that is in no segment yet.
+pub(crate) fn unpack_one(
+    block: &PackedBlock<'_>,
+    dictionary: Option<&SourceDictionary>,
+    index: usize,
+    out: &mut Vec<u8>,
+) -> Result<(), &'static str> {
+    with_scratch(|Scratch { context, frame, cache }| {
+        unpack(u64::from(block.docs), block.bytes, dictionary, context, frame, cache)?;
+        out.extend_from_slice(cache.document(index).ok_or("document beyond its block")?);
+        cache.forget_huge();
+        Ok(())
+    })
 }
 
 #[cfg(test)]
@@ -424,19 +521,22 @@ mod tests {
     fn dictionary(salt: usize) -> Arc<SourceDictionary> {
         let mut samples = Samples::default();
         for run in 0..100 {
-            samples.begin_run();
-            (0..20).all(|i| samples.push(&document(salt + run * 20 + i, 50)));
+            let add = |doc, out: &mut Vec<u8>| {
+                out.extend_from_slice(&document(salt + doc as usize, 50));
+                Ok(())
+            };
+            samples.add_run(run * 20..run * 20 + 20, add).unwrap();
         }
         let content = block_on(samples.train(&crate::pace::Unpaced)).unwrap();
         Arc::new(SourceDictionary::new(1, content))
     }
 
     fn open(bytes: Vec<u8>, codec: Codec, dictionary: Option<Arc<SourceDictionary>>, docs: usize) -> Sources {
-        Sources::open(&bytes.into(), codec, dictionary, docs as u32, "t").unwrap()
+        Sources::open(&bytes.into(), codec, dictionary, docs as u32, Checks::default(), "t").unwrap()
     }
 
     fn pack(documents: &[Vec<u8>], codec: Codec, dictionary: Option<&Arc<SourceDictionary>>) -> Sources {
-        let mut writer = SourceWriter::new(codec, dictionary.cloned());
+        let mut writer = SourceWriter::new(Packer::new(codec, dictionary.cloned()));
         documents.iter().for_each(|d| {
             writer.push(d);
         });
@@ -482,7 +582,7 @@ mod tests {
         ) {
             let dictionary = with.then(|| dictionary(0));
             let sources = [pack(&a, codec, dictionary.as_ref()), pack(&b, codec, dictionary.as_ref())];
-            let mut writer = SourceWriter::new(codec, dictionary.clone());
+            let mut writer = SourceWriter::new(Packer::new(codec, dictionary.clone()));
             let (mut expected, mut taken) = (Vec::new(), 0);
             for (rows, documents) in sources.iter().zip([&a, &b]) {
                 let live = |doc: usize| deleted[doc] != 0;
@@ -490,7 +590,7 @@ mod tests {
                 while doc < documents.len() {
                     if let Some(block) = rows.packed_block(doc as u32).unwrap()
                         && (doc..doc + block.docs as usize).all(live)
-                        && writer.takes(rows, &block)
+                        && writer.takes(rows.packing(), &block)
                     {
                         writer.push_block(&block);
                         expected.extend_from_slice(&documents[doc..doc + block.docs as usize]);
@@ -518,7 +618,7 @@ mod tests {
         #[test]
         fn damage_is_an_error_or_another_document(documents in documents(), seed in any::<u64>(), with: bool) {
             let dictionary = with.then(|| dictionary(0));
-            let mut writer = SourceWriter::new(Codec::Default, dictionary.clone());
+            let mut writer = SourceWriter::new(Packer::new(Codec::Default, dictionary.clone()));
             documents.iter().for_each(|d| { writer.push(d); });
             let image = writer.finish();
             let mut r = crate::segment::model::Random(seed);
@@ -528,7 +628,7 @@ mod tests {
                     let at = r.below(image.len() as u64) as usize;
                     bad[at] = r.below(256) as u8;
                 }
-                let Ok(rows) = Sources::open(&bad.into(), Codec::Default, dictionary.clone(), documents.len() as u32, "t") else { continue };
+                let Ok(rows) = Sources::open(&bad.into(), Codec::Default, dictionary.clone(), documents.len() as u32, Checks::default(), "t") else { continue };
                 let mut out = Vec::new();
                 for doc in 0..documents.len() as u32 {
                     let _ = rows.get_one(doc, &mut out);
@@ -547,7 +647,8 @@ mod tests {
         assert_ne!(one, two);
         let takes = |from: (Codec, Option<&Arc<SourceDictionary>>), to: (Codec, Option<&Arc<SourceDictionary>>)| {
             let rows = pack(&documents, from.0, from.1);
-            SourceWriter::new(to.0, to.1.cloned()).takes(&rows, &rows.packed_block(0).unwrap().unwrap())
+            SourceWriter::new(Packer::new(to.0, to.1.cloned()))
+                .takes(rows.packing(), &rows.packed_block(0).unwrap().unwrap())
         };
         use Codec::{BestCompression, Default};
         assert!(takes((Default, Some(&one)), (Default, Some(&dictionary(0)))));
@@ -561,7 +662,7 @@ mod tests {
     #[test]
     fn rows_read_with_another_dictionary_or_none_are_an_error_or_wrong_but_no_panic() {
         let documents: Vec<Vec<u8>> = (0..50).map(|n| document(n, 500)).collect();
-        let mut writer = SourceWriter::new(Codec::Default, Some(dictionary(0)));
+        let mut writer = SourceWriter::new(Packer::new(Codec::Default, Some(dictionary(0))));
         documents.iter().for_each(|d| {
             writer.push(d);
         });

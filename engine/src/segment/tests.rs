@@ -1,12 +1,15 @@
 //! What a segment promises, against the model.
 
+use std::collections::BTreeMap;
+
 use proptest::prelude::*;
 
+use crate::error::Error;
 use crate::ids::SegmentId;
 use crate::segment::Codec;
 use crate::segment::file::{BlockChecksums, FOOTER_LEN};
 use crate::segment::model::{Random, build, check, open, random_docs};
-use crate::segment::reader::SegmentReader;
+use crate::segment::reader::{Numbering, SegmentReader};
 use crate::segment::walk::walk;
 use crate::store::FileBytes;
 
@@ -28,7 +31,7 @@ fn round_trip(seed: u64, count: usize) {
 fn empty_segment_opens() {
     let (image, live) = build(&[], 1, Codec::Default);
     let reader = open(image, 1);
-    assert!(live.is_none() && reader.doc_count() == 0 && reader.lookup_id(b"x").is_none());
+    assert!(live.is_none() && reader.doc_count() == 0 && reader.lookup_id(b"x") == Ok(None));
     walk(&reader);
 }
 
@@ -67,6 +70,44 @@ proptest! {
     #[test]
     fn segments_of_many_blocks_answer_like_the_model(seed in any::<u64>(), count in 1000usize..3000) {
         round_trip(seed, count);
+    }
+
+    #[test]
+    fn one_damaged_bit_never_makes_another_document(seed in any::<u64>(), count in 1000usize..2000) {
+        let mut r = Random(seed);
+        let docs = random_docs(&mut r, count, 0);
+        let (image, _) = build(&docs, 1, Codec::Default);
+        let newest: BTreeMap<&str, u32> = docs.iter().zip(0..).map(|(doc, at)| (doc.id.as_str(), at)).collect();
+        let (mut found, mut right) = (0, 0);
+        for _ in 0..300 {
+            let mut bad = image.clone();
+            bad[r.below(image.len() as u64) as usize] ^= 1 << r.below(8);
+            let Ok(reader) = SegmentReader::open(SegmentId(1), FileBytes::new(bad)) else {
+                found += 1;
+                continue;
+            };
+            let mut damaged = 0;
+            for _ in 0..20 {
+                let (id, at) = newest.iter().nth(r.below(newest.len() as u64) as usize).unwrap();
+                let doc = &docs[*at as usize];
+                let mut source = Vec::new();
+                let mut read = || {
+                    assert_eq!(reader.lookup_id(id.as_bytes())?, Some(*at));
+                    assert_eq!(reader.lookup_id(format!("{id}x").as_bytes())?, None);
+                    assert_eq!(reader.address(*at)?, (*id, doc.routing.as_deref()));
+                    let Numbering { version, seq_no, term } = reader.numbering(*at)?;
+                    assert_eq!((version.0, seq_no.0, term.0), (doc.version, doc.seq_no, doc.term));
+                    reader.source_once(*at, &mut source)?;
+                    assert_eq!(source, doc.source);
+                    Ok::<(), Error>(())
+                };
+                damaged += u32::from(read().is_err());
+            }
+            prop_assert_eq!(reader.damage().is_some(), damaged > 0);
+            found += u32::from(damaged > 0);
+            right += u32::from(damaged == 0);
+        }
+        prop_assert!(found > 0 && right > 0, "{} {}", found, right);
     }
 
     #[test]

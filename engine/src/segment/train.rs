@@ -10,6 +10,7 @@
 
 use zstd::zstd_safe::zstd_sys;
 
+use crate::error::Result;
 use crate::ids::DocId;
 use crate::pace::Pace;
 
@@ -42,7 +43,6 @@ const TABLES_LEN_MAX: usize = 1 << 10;
 pub(crate) struct Samples {
     bytes: Vec<u8>,
     ends: Vec<usize>,
-    run_start: usize,
 }
 
 impl Samples {
@@ -52,17 +52,22 @@ impl Samples {
         (0..RUNS).map(move |run| start(run)..start(run + 1)).filter(|run| !run.is_empty())
     }
 
-    /// A run begins.
-    pub fn begin_run(&mut self) {
-        self.run_start = self.bytes.len();
-    }
-
-    /// Adds a document of the run; whether it has room for more.
-    pub fn push(&mut self, source: &[u8]) -> bool {
-        let room = RUN_LEN - (self.bytes.len() - self.run_start);
-        self.bytes.extend_from_slice(&source[..source.len().min(room)]);
-        self.ends.push(self.bytes.len());
-        source.len() < room
+    /// Adds the first documents of a run; `source` appends that of each.
+    pub fn add_run(
+        &mut self,
+        run: std::ops::Range<DocId>,
+        mut source: impl FnMut(DocId, &mut Vec<u8>) -> Result<()>,
+    ) -> Result<()> {
+        let end = self.bytes.len() + RUN_LEN;
+        for doc in run {
+            source(doc, &mut self.bytes)?;
+            self.bytes.truncate(end);
+            self.ends.push(self.bytes.len());
+            if self.bytes.len() == end {
+                break;
+            }
+        }
+        Ok(())
     }
 
     fn documents(&self) -> impl Iterator<Item = &[u8]> {
@@ -199,12 +204,11 @@ mod tests {
     fn train(documents: &[Vec<u8>]) -> Option<Vec<u8>> {
         let mut samples = Samples::default();
         for run in Samples::runs(documents.len() as u32) {
-            samples.begin_run();
-            for doc in run {
-                if !samples.push(&documents[doc as usize]) {
-                    break;
-                }
-            }
+            let add = |doc, out: &mut Vec<u8>| {
+                out.extend_from_slice(&documents[doc as usize]);
+                Ok(())
+            };
+            samples.add_run(run, add).unwrap();
         }
         assert!(samples.bytes.len() <= SAMPLES_LEN);
         block_on(samples.train(&Unpaced))

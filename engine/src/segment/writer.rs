@@ -17,7 +17,7 @@ use crate::segment::linear::LinearWriter;
 use crate::segment::points::PointsWriter;
 use crate::segment::reader::RoutingsWriter;
 use crate::segment::source_dictionary::{Choice, SourceDictionary};
-use crate::segment::stored::{PackedBlock, SourceWriter, Sources};
+use crate::segment::stored::{PackedBlock, Packer, Packing, SourceWriter};
 use crate::segment::train::Samples;
 
 /// How stored rows are compressed: `index.codec`.
@@ -50,8 +50,12 @@ pub(crate) trait Rows {
     fn source(&mut self, doc: DocId, out: &mut Vec<u8>) -> Result<()>;
     /// About the length of all sources.
     fn source_len(&self) -> u64;
-    /// The rows and the block there that begins with `doc`, if there is one with live documents alone.
-    fn packed_block(&self, _doc: DocId) -> Result<Option<(&Sources, PackedBlock<'_>)>> {
+    /// The dictionary that must be taken, if some sources are packed with one and the others are to be.
+    fn dictionary(&self) -> Option<&Arc<SourceDictionary>> {
+        None
+    }
+    /// The block that begins with `doc`, and how it was made, if there is one with documents alone that are wanted.
+    fn packed_block(&self, _doc: DocId) -> Result<Option<(Packing<'_>, PackedBlock<'_>)>> {
         Ok(None)
     }
 }
@@ -171,17 +175,18 @@ impl<'s, S: Sink, P: Pace> SegmentWriter<'s, S, P> {
 
     async fn sources(&mut self, rows: &mut impl Rows) -> Result<()> {
         let dictionary = self.dictionary(rows).await?;
-        let mut sources = SourceWriter::new(self.contents.codec, dictionary);
-        if let Some(dictionary) = sources.dictionary() {
+        let packer = Packer::new(self.contents.codec, dictionary);
+        if let Some(dictionary) = packer.packing().dictionary {
             let section = self.file.section(SectionKind::SourceDictionary, &dictionary.encode()).await?;
             self.contents.sections.push(section);
         }
+        let mut sources = SourceWriter::new(packer);
         let mut source = Vec::new();
         self.file.begin().await?;
         let (mut doc, mut work) = (0, 0);
         while doc < self.contents.doc_count {
-            if let Some((from, block)) = rows.packed_block(doc)?
-                && sources.takes(from, &block)
+            if let Some((packing, block)) = rows.packed_block(doc)?
+                && sources.takes(packing, &block)
             {
                 sources.push_block(&block);
                 doc += block.docs;
@@ -210,22 +215,17 @@ impl<'s, S: Sink, P: Pace> SegmentWriter<'s, S, P> {
 
     /// What the sources are compressed with.
     async fn dictionary(&self, rows: &mut impl Rows) -> Result<Option<Arc<SourceDictionary>>> {
+        if let Some(dictionary) = rows.dictionary() {
+            return Ok(Some(dictionary.clone()));
+        }
         let known = &self.inherited.dictionaries;
         match SourceDictionary::choose(rows.source_len(), known.iter()) {
             Choice::Nowhere => Ok(None),
             Choice::Taken(dictionary) => Ok(Some(dictionary)),
             Choice::Trained => {
                 let mut samples = Samples::default();
-                let mut source = Vec::new();
                 for run in Samples::runs(self.contents.doc_count) {
-                    samples.begin_run();
-                    for doc in run {
-                        source.clear();
-                        rows.source(doc, &mut source)?;
-                        if !samples.push(&source) {
-                            break;
-                        }
-                    }
+                    samples.add_run(run, |doc, out| rows.source(doc, out))?;
                     self.give_way().await?;
                 }
                 let trained = samples.train(self.pace).await;

@@ -18,13 +18,15 @@ use crate::segment::inverted::InvertedWriter;
 use crate::segment::live_docs::LiveDocs;
 use crate::segment::norms::{norm_decode, norm_encode};
 use crate::segment::source_dictionary::SourceDictionary;
+use crate::segment::stored::{PackedBlock, Packing};
+use crate::segment::train::Samples;
 use crate::segment::writer::{Codec, Inherited, PACE_DOCS, Rows, SegmentWriter};
 use crate::segment::{ColumnKind, FieldSpec, TermsOption};
 use crate::write::pool::Pool;
 use crate::write::sort::sort_paced;
+use crate::write::sources::BufferedSources;
 use crate::write::terms::{TERM_LEN_MAX, TermTable, TokenBatch};
 
-const CHUNK_LEN: usize = 1 << 16;
 /// Norm of documents in a field without norms, for score bounds.
 const NO_NORM: u8 = 1;
 
@@ -54,10 +56,7 @@ struct BufferedRows {
     versions: Vec<Version>,
     routings: Vec<(DocId, Box<str>)>,
     routing_bytes: usize,
-    chunks: Vec<Vec<u8>>,
-    chunk_bytes: usize,
-    /// Chunk, offset, length.
-    sources: Vec<(u32, u32, u32)>,
+    sources: BufferedSources,
 }
 
 /// One field.
@@ -337,10 +336,37 @@ impl IndexingBuffer {
         self.rows.memory_bytes() + self.pool.memory_bytes() + self.batch.memory_bytes() + self.fields_bytes
     }
 
-    /// `_source` of a document.
+    /// Appends the `_source` of a document.
+    ///
+    /// # Errors
+    /// `Corrupt` if memory is.
+    pub fn source(&self, doc: DocId, out: &mut Vec<u8>) -> Result<()> {
+        self.rows.sources.get(doc, out)
+    }
+
+    /// Whether sources wait for a dictionary to be packed with: there are many.
     #[must_use]
-    pub fn source(&self, doc: DocId) -> &[u8] {
-        self.rows.source_of(doc)
+    pub fn wants_dictionary(&self) -> bool {
+        self.rows.sources.wants_dictionary()
+    }
+
+    /// The dictionary to pack sources with, and their codec; none if there is none to be had.
+    pub(crate) fn pack_with(&mut self, codec: Codec, dictionary: Option<Arc<SourceDictionary>>) {
+        self.rows.sources.pack_with(codec, dictionary);
+    }
+
+    /// Length of all sources.
+    pub(crate) fn source_len(&self) -> u64 {
+        self.rows.sources.source_len()
+    }
+
+    /// Some of the sources.
+    pub(crate) fn samples(&self) -> Result<Samples> {
+        let mut samples = Samples::default();
+        for run in Samples::runs(self.doc_count()) {
+            samples.add_run(run, |doc, out| self.source(doc, out))?;
+        }
+        Ok(samples)
     }
 
     /// `_id` of a document.
@@ -357,7 +383,8 @@ impl IndexingBuffer {
 
     /// No more documents: what a refresh works on.
     #[must_use]
-    pub fn freeze(self) -> FrozenBuffer {
+    pub fn freeze(mut self) -> FrozenBuffer {
+        self.rows.sources.seal();
         let deleted = self.deleted.as_ref().map(|docs| {
             let mut live = LiveDocs::all(self.doc_count());
             docs.iter().for_each(|&doc| {
@@ -389,30 +416,17 @@ impl BufferedRows {
             self.routing_bytes += routing.len() + size_of::<(DocId, Box<str>)>();
             self.routings.push((doc, routing.into()));
         }
-        if self.chunks.last().is_none_or(|c| c.capacity() - c.len() < source.len()) {
-            let chunk = Vec::with_capacity(CHUNK_LEN.max(source.len()));
-            self.chunk_bytes += chunk.capacity();
-            self.chunks.push(chunk);
-        }
-        let at = self.chunks.len() - 1;
-        let chunk = &mut self.chunks[at];
-        self.sources.push((at as u32, chunk.len() as u32, source.len() as u32));
-        chunk.extend_from_slice(source);
+        self.sources.push(source);
         doc
     }
 
     fn memory_bytes(&self) -> usize {
-        self.ids.capacity() + self.seq_nos.capacity() * (8 * 3 + 4 + 12) + self.routing_bytes + self.chunk_bytes
+        self.ids.capacity() + self.seq_nos.capacity() * (8 * 3 + 4) + self.routing_bytes + self.sources.memory_bytes()
     }
 
     fn id_of(&self, doc: DocId) -> &[u8] {
         let start = if doc == 0 { 0 } else { self.id_ends[doc as usize - 1] };
         &self.ids[start as usize..self.id_ends[doc as usize] as usize]
-    }
-
-    fn source_of(&self, doc: DocId) -> &[u8] {
-        let (chunk, offset, len) = self.sources[doc as usize];
-        &self.chunks[chunk as usize][offset as usize..(offset + len) as usize]
     }
 
     fn routing_of(&self, doc: DocId) -> Option<&str> {
@@ -443,12 +457,19 @@ impl Rows for &BufferedRows {
     }
 
     fn source(&mut self, doc: DocId, out: &mut Vec<u8>) -> Result<()> {
-        out.extend_from_slice(self.source_of(doc));
-        Ok(())
+        self.sources.get(doc, out)
     }
 
     fn source_len(&self) -> u64 {
-        self.chunks.iter().map(|c| c.len() as u64).sum()
+        self.sources.source_len()
+    }
+
+    fn dictionary(&self) -> Option<&Arc<SourceDictionary>> {
+        self.sources.dictionary()
+    }
+
+    fn packed_block(&self, doc: DocId) -> Result<Option<(Packing<'_>, PackedBlock<'_>)>> {
+        Ok(self.sources.packed_block(doc))
     }
 }
 
@@ -478,10 +499,12 @@ impl FrozenBuffer {
         self.buffer.memory_bytes()
     }
 
-    /// `_source` of a document.
-    #[must_use]
-    pub fn source(&self, doc: DocId) -> &[u8] {
-        self.buffer.source(doc)
+    /// Appends the `_source` of a document.
+    ///
+    /// # Errors
+    /// `Corrupt` if memory is.
+    pub fn source(&self, doc: DocId, out: &mut Vec<u8>) -> Result<()> {
+        self.buffer.source(doc, out)
     }
 
     /// `_id` of a document.

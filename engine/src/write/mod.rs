@@ -5,5 +5,6 @@ pub mod local_checkpoint;
 pub mod plan;
 pub(crate) mod pool;
 pub(crate) mod sort;
+pub(crate) mod sources;
 pub(crate) mod terms;
 pub mod version_map;

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use super::{Choices, scatter};
 use crate::segment::Codec;
+use crate::segment::checks::Checks;
 use crate::segment::source_dictionary::SourceDictionary;
-use crate::segment::stored::{SourceCache, SourceWriter, Sources};
+use crate::segment::stored::{Packer, SourceCache, SourceWriter, Sources};
 
 const BYTES_MAX: usize = 200_000;
 const DOCS_MAX: usize = 2000;
@@ -76,7 +77,7 @@ fn documents(c: &mut Choices<'_>) -> Vec<Vec<u8>> {
 }
 
 fn pack(documents: &[Vec<u8>], codec: Codec, dictionary: Option<&Arc<SourceDictionary>>) -> Vec<u8> {
-    let mut writer = SourceWriter::new(codec, dictionary.cloned());
+    let mut writer = SourceWriter::new(Packer::new(codec, dictionary.cloned()));
     let mut image = Vec::new();
     for (i, document) in documents.iter().enumerate() {
         if writer.push(document) && i % 3 == 0 {
@@ -90,8 +91,9 @@ fn pack(documents: &[Vec<u8>], codec: Codec, dictionary: Option<&Arc<SourceDicti
 
 fn open(image: Vec<u8>, codec: Codec, dictionary: Option<Arc<SourceDictionary>>, docs: usize) -> Sources {
     // As the writer does: one that cannot be used is none.
-    let usable = SourceWriter::new(codec, dictionary.clone()).dictionary().is_some();
-    Sources::open(&image.into(), codec, dictionary.filter(|_| usable), docs as u32, "t").expect("it was written")
+    let usable = Packer::new(codec, dictionary.clone()).packing().dictionary.is_some();
+    let dictionary = dictionary.filter(|_| usable);
+    Sources::open(&image.into(), codec, dictionary, docs as u32, Checks::default(), "t").expect("it was written")
 }
 
 /// Of bytes that may mean anything: an error or some document.
@@ -102,7 +104,7 @@ fn survive(
     doc_count: u32,
     mut asks: Choices<'_>,
 ) {
-    let Ok(rows) = Sources::open(&image.into(), codec, dictionary, doc_count, "t") else { return };
+    let Ok(rows) = Sources::open(&image.into(), codec, dictionary, doc_count, Checks::default(), "t") else { return };
     let mut cache = SourceCache::default();
     let mut out = Vec::new();
     let _ = rows.raw_len();
@@ -148,12 +150,12 @@ fn taken_over(
     let salt = asks.number();
     let one_in = 1 + asks.number() % 1000;
     let live = |doc: usize| !scatter(doc as u64 ^ salt).is_multiple_of(one_in);
-    let mut writer = SourceWriter::new(codec, dictionary.clone());
+    let mut writer = SourceWriter::new(Packer::new(codec, dictionary.clone()));
     let (mut expected, mut doc) = (Vec::new(), 0);
     while doc < documents.len() {
         if let Some(block) = rows.packed_block(doc as u32).expect("it was written")
             && (doc..doc + block.docs as usize).all(live)
-            && writer.takes(rows, &block)
+            && writer.takes(rows.packing(), &block)
         {
             writer.push_block(&block);
             expected.extend_from_slice(&documents[doc..doc + block.docs as usize]);
