@@ -20,8 +20,9 @@ impl Placement {
 
     /// Places the copies that the routing of `state` has on node `local` on `cores` cores; all shards of an index that has no
     /// routing. Those that are placed already stay: moving one means closing it. New ones go where the fewest shards of
-    /// their index are, then where the fewest shards are; ties are broken by a hash, so that a restart comes to the same result
-    /// whatever the number of indices.
+    /// their index are, then where the fewest shards are. Ties are broken by a hash, so that a restart comes to the same result
+    /// whatever the number of indices, and differently for each copy, so that nodes that share a machine do not all have
+    /// theirs on the same core.
     #[must_use]
     pub fn next(&self, state: &ClusterState, local: Option<NodeId>, cores: usize) -> Placement {
         assert!(cores > 0);
@@ -30,6 +31,10 @@ impl Placement {
         let here = |index: &IndexMetadata, shard: u32| match (state.routing.get(&index.uuid), local) {
             (Some(routing), Some(local)) => routing.on_node(shard, local).is_some(),
             _ => true,
+        };
+        let rank = |index: &IndexMetadata, shard: u32| {
+            let copies = state.routing.get(&index.uuid).map_or(&[][..], |routing| routing.copies(shard));
+            copies.iter().position(|copy| copy.node == local).unwrap_or(0)
         };
         let mut load = vec![0u32; cores];
         let mut placed: Vec<Vec<Option<u32>>> = Vec::with_capacity(indices.len());
@@ -45,8 +50,9 @@ impl Placement {
             for shard in 0..index.number_of_shards {
                 let slot = &mut placed[shard as usize];
                 if slot.is_none() && here(index, shard) {
+                    let first = (hash(&index.uuid, shard) as usize).wrapping_add(rank(index, shard)) % cores;
                     let best = (0..cores)
-                        .min_by_key(|core| (own[*core], load[*core], tie(&index.uuid, shard, *core)))
+                        .min_by_key(|core| (own[*core], load[*core], (core + cores - first) % cores))
                         .expect("there is a core");
                     own[best] += 1;
                     load[best] += 1;
@@ -58,10 +64,10 @@ impl Placement {
     }
 }
 
-fn tie(uuid: &str, shard: u32, core: usize) -> u64 {
+fn hash(uuid: &str, shard: u32) -> u64 {
     use std::hash::{Hash, Hasher};
     let mut hasher = FxHasher::default();
-    (uuid, shard, core).hash(&mut hasher);
+    (uuid, shard).hash(&mut hasher);
     hasher.finish()
 }
 
@@ -70,6 +76,9 @@ mod tests {
     use super::*;
     use crate::node::tests::index;
     use proptest::prelude::*;
+    use ringdex_net::cluster::routing::{
+        CopyState, IndexRouting, RecoverySource, ShardRouting, UnassignedInfo, UnassignedReason,
+    };
 
     fn state(shards: &[u32]) -> ClusterState {
         let mut state = ClusterState::default();
@@ -78,6 +87,24 @@ mod tests {
             state.indices.insert(name.clone(), index(&name, n as i64 / 2, *count));
         }
         state
+    }
+
+    #[test]
+    fn copies_of_a_shard_are_on_different_cores_of_their_nodes() {
+        let copy = |node: u128, primary: bool| {
+            let info = UnassignedInfo::new(UnassignedReason::IndexCreated, 0);
+            let (state, node) = (CopyState::Started, Some(NodeId(node)));
+            ShardRouting { state, node, ..ShardRouting::unassigned(primary, RecoverySource::Peer, info) }
+        };
+        for shards in 1..5 {
+            let mut state = state(&[shards]);
+            let index = state.indices["i0"].uuid.clone();
+            let both = vec![copy(1, true), copy(2, false)];
+            state.routing.insert(index.clone(), IndexRouting { shards: vec![both; shards as usize] }.into());
+            let core = |node: u128, shard| Placement::default().next(&state, Some(NodeId(node)), 2).core(&index, shard);
+            let apart = (0..shards).filter(|shard| core(1, *shard) != core(2, *shard)).count();
+            assert_eq!(apart, shards as usize);
+        }
     }
 
     proptest! {
