@@ -159,11 +159,11 @@ impl FieldBuffer {
     fn memory_bytes(&self) -> usize {
         size_of::<FieldBuffer>()
             + self.terms.memory_bytes()
-            + self.norms.capacity()
-            + self.unknown_occurrences.capacity() * size_of::<(DocId, u64)>()
-            + self.value_docs.capacity() * 4
-            + self.numbers.capacity() * 8
-            + self.term_indexes.capacity() * 4
+            + self.norms.len()
+            + self.unknown_occurrences.len() * size_of::<(DocId, u64)>()
+            + self.value_docs.len() * 4
+            + self.numbers.len() * 8
+            + self.term_indexes.len() * 4
     }
 
     fn begin(&mut self, doc: DocId) {
@@ -330,7 +330,8 @@ impl IndexingBuffer {
         self.rows.seq_nos.len() as u32
     }
 
-    /// Bytes held, not counting the allocator's.
+    /// Bytes in use. What lists have in reserve, up to as much again, is not touched before it is used, so it takes no memory
+    /// yet.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
         self.rows.memory_bytes() + self.pool.memory_bytes() + self.batch.memory_bytes() + self.fields_bytes
@@ -421,7 +422,7 @@ impl BufferedRows {
     }
 
     fn memory_bytes(&self) -> usize {
-        self.ids.capacity() + self.seq_nos.capacity() * (8 * 3 + 4) + self.routing_bytes + self.sources.memory_bytes()
+        self.ids.len() + self.seq_nos.len() * (8 * 3 + 4) + self.routing_bytes + self.sources.memory_bytes()
     }
 
     fn id_of(&self, doc: DocId) -> &[u8] {

@@ -202,10 +202,10 @@ impl BufferedSources {
         self.source_len
     }
 
-    /// Bytes held, but for zstd's tables.
+    /// Bytes in use, but for zstd's tables.
     pub fn memory_bytes(&self) -> usize {
-        let packed = |p: &Packed| p.chunks.bytes + p.blocks.capacity() * size_of::<Block>();
-        self.chunks.bytes + self.places.capacity() * size_of::<Place>() + self.packed.as_ref().map_or(0, packed)
+        let packed = |p: &Packed| p.chunks.bytes + p.blocks.len() * size_of::<Block>();
+        self.chunks.bytes + self.places.len() * size_of::<Place>() + self.packed.as_ref().map_or(0, packed)
     }
 }
 

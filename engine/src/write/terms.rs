@@ -127,10 +127,7 @@ impl TermTable {
     }
 
     pub fn memory_bytes(&self) -> usize {
-        self.slots.len() * 8
-            + self.records.capacity() * size_of::<Record>()
-            + self.freqs.capacity() * 4
-            + self.text.capacity()
+        self.slots.len() * 8 + self.records.len() * size_of::<Record>() + self.freqs.len() * 4 + self.text.len()
     }
 
     /// Bytes of a term.
