@@ -90,6 +90,42 @@ fn write_infos(infos: &[TermInfo], out: &mut Vec<u8>) {
     stream.finish();
 }
 
+/// A term that is looked for, with eight bytes to be read from anywhere in it.
+struct Wanted<'a> {
+    bytes: &'a [u8],
+    /// The first of them, and zeros.
+    padded: [u8; Wanted::PADDED],
+}
+
+impl<'a> Wanted<'a> {
+    const PADDED: usize = 40;
+
+    #[inline(always)]
+    fn new(bytes: &'a [u8]) -> Wanted<'a> {
+        let mut padded = [0; Wanted::PADDED];
+        let len = bytes.len().min(Wanted::PADDED);
+        padded[..len].copy_from_slice(&bytes[..len]);
+        Wanted { bytes, padded }
+    }
+
+    /// Bytes from `at` on that are those of `suffix`; `more` begins with it.
+    #[inline(always)]
+    fn common(&self, at: usize, suffix: &[u8], more: &[u8]) -> usize {
+        let rest = self.bytes.len().saturating_sub(at);
+        if let (Some(a), Some(b)) =
+            (more.first_chunk::<8>(), self.padded.get(at..).and_then(|padded| padded.first_chunk::<8>()))
+        {
+            let differ = u64::from_le_bytes(*a) ^ u64::from_le_bytes(*b);
+            let most = suffix.len().min(rest);
+            let common = (differ.trailing_zeros() / 8) as usize;
+            if common < 8 || most <= 8 {
+                return common.min(most);
+            }
+        }
+        common_prefix(suffix, self.bytes.get(at..).unwrap_or(&[]))
+    }
+}
+
 /// A block in place. Trusts no byte: a damaged block has fewer or other terms.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Block<'a> {
@@ -163,12 +199,21 @@ impl<'a> Block<'a> {
     /// `Ok` the index of a term, or `Err` that of the first greater one.
     #[inline]
     pub fn search(&self, term: &[u8]) -> Result<usize, usize> {
-        let mut i = 0;
+        let term = &Wanted::new(term);
+        match self.form {
+            1 => self.search_by(term, |i| self.ends[i] as usize),
+            2 => self.search_by(term, |i| u16::from_le_bytes(self.ends.as_chunks().0[i]) as usize),
+            _ => self.search_by(term, |i| u32::from_le_bytes(self.ends.as_chunks().0[i]) as usize),
+        }
+    }
+
+    #[inline(always)]
+    fn search_by(&self, term: &Wanted<'_>, end: impl Fn(usize) -> usize) -> Result<usize, usize> {
+        let (mut i, mut shared, mut start) = (0, 0, 0);
         loop {
-            let Some((shared, suffix)) = self.entry(i) else { return Err(self.n) };
-            let rest = term.get(shared..).unwrap_or(&[]);
-            let common = common_prefix(suffix, rest);
-            match (suffix.get(common), rest.get(common)) {
+            let Some(suffix) = self.suffixes.get(start..end(i)) else { return Err(self.n) };
+            let common = term.common(shared, suffix, &self.suffixes[start..]);
+            match (suffix.get(common), term.bytes.get(shared + common)) {
                 (None, None) => return Ok(i),
                 (Some(_), None) => return Err(i),
                 (Some(s), Some(t)) if s > t => return Err(i),
@@ -178,9 +223,14 @@ impl<'a> Block<'a> {
             // less is above.
             let matched = shared + common;
             i = self.next_sharing_at_most(matched, i);
-            if i == self.n || (self.shared[i] as usize) < matched.min(SHARED_MAX) {
+            if i == self.n {
                 return Err(i);
             }
+            shared = self.shared[i] as usize;
+            if shared < matched.min(SHARED_MAX) {
+                return Err(i);
+            }
+            start = end(i - 1);
         }
     }
 
@@ -236,10 +286,26 @@ impl Infos<'_> {
     pub fn get(&self, i: usize) -> TermInfo {
         let [a, b, c, d] = self.widths;
         let at = i * self.row;
-        let doc_freq = get_bits(self.bits, at, a);
-        let more = get_bits(self.bits, at + a as usize, b);
-        let postings = get_bits(self.bits, at + a as usize + b as usize, c);
-        let positions = get_bits(self.bits, at + a as usize + b as usize + c as usize, d);
+        let [doc_freq, more, postings, positions] = match self.bits.get(at / 8..).and_then(|b| b.first_chunk::<8>()) {
+            // Nearly all rows are within one load.
+            Some(chunk) if self.row <= 56 => {
+                let row = u64::from_le_bytes(*chunk) >> (at % 8);
+                let mut from = 0;
+                [a, b, c, d].map(|width| {
+                    let value = row >> from & !(u64::MAX << width);
+                    from += width;
+                    value
+                })
+            }
+            _ => {
+                let mut at = at;
+                [a, b, c, d].map(|width| {
+                    let value = get_bits(self.bits, at, width);
+                    at += width as usize;
+                    value
+                })
+            }
+        };
         let doc_freq = (doc_freq.min(u64::from(u32::MAX) - 1) + 1) as u32;
         TermInfo {
             doc_freq,
