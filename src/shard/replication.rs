@@ -47,6 +47,8 @@ const CHECKPOINT_BEAT: Duration = Duration::from_secs(1);
 const LEAVING_WAIT: Duration = Duration::from_millis(2_500);
 /// Bytes of operations in one batch of a resync.
 const RESYNC_BYTES: usize = 1 << 20;
+/// How often it is looked whether something short has ended.
+const TURN_LOOK: Duration = Duration::from_millis(1);
 
 /// Which copy a shard is opened as.
 #[derive(Clone, Debug)]
@@ -76,6 +78,22 @@ enum Role {
     Demoted,
 }
 
+/// A request's right to be applied. Until it is dropped, what is here is not rolled back, nor made a primary's history.
+struct Turn(Rc<Cell<u32>>);
+
+impl Turn {
+    fn new(applying: &Rc<Cell<u32>>) -> Turn {
+        applying.set(applying.get() + 1);
+        Turn(Rc::clone(applying))
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}
+
 /// See the module. One per shard; none where there is no routing.
 pub(super) struct Copies {
     own: AllocationId,
@@ -97,7 +115,9 @@ pub(super) struct Copies {
     /// Batches in work: their operations, and who waits.
     batches: RefCell<BTreeMap<u64, (Rc<Vec<Bytes>>, OneShot<ApiResult<()>>)>>,
     /// Requests of a primary that wait to be applied.
-    requests: RefCell<BTreeMap<u64, OneShot<ApiResult<()>>>>,
+    requests: RefCell<BTreeMap<u64, OneShot<ApiResult<Turn>>>>,
+    /// Requests that are being applied.
+    applying: Rc<Cell<u32>>,
     /// What each copy has been told last of the global checkpoint.
     told: RefCell<BTreeMap<AllocationId, SeqNo>>,
     /// Recoveries that wait until their copy is in sync.
@@ -127,6 +147,7 @@ impl Copies {
             next: Cell::new(1),
             batches: RefCell::default(),
             requests: RefCell::default(),
+            applying: Rc::default(),
             told: RefCell::default(),
             joining: RefCell::default(),
             term_max_seq_no: Cell::new(SeqNo::NONE),
@@ -258,6 +279,8 @@ impl<I: NodeIo> Shard<I> {
     pub(super) fn promote(self: &Rc<Self>, term: PrimaryTerm) {
         let Some(copies) = &self.copies else { return };
         copies.role.set(Role::Promoting);
+        // Nobody of an earlier term is obeyed any more, whatever it sent before.
+        self.step_replica(replica::Event::Term(term));
         let shard = Rc::clone(self);
         self.keep(Lane::Write, async move {
             if let Err(e) = shard.take_over(term).await {
@@ -269,6 +292,11 @@ impl<I: NodeIo> Shard<I> {
 
     async fn take_over(self: &Rc<Self>, term: PrimaryTerm) -> ApiResult<()> {
         let Some(copies) = &self.copies else { return Ok(()) };
+        // What an earlier primary sent may still be applied, or taken back: that comes to its end before this history begins.
+        while copies.replica.borrow().rolling_back() {
+            self.io.sleep(TURN_LOOK).await;
+        }
+        self.until_applied().await;
         let mut suspended = self.engine.suspended();
         while let Some(batch) = suspended.next().await? {
             for (encoded, operation) in batch.operations() {
@@ -308,7 +336,7 @@ impl<I: NodeIo> Shard<I> {
             if let Some(reason) = self.engine.failure() {
                 return Err(self.failed(&reason));
             }
-            self.io.sleep(Duration::from_millis(1)).await;
+            self.io.sleep(TURN_LOOK).await;
         }
         Ok(())
     }
@@ -602,12 +630,13 @@ impl<I: NodeIo> Shard<I> {
             term_max_seq_no: message.term_max_seq_no.unwrap_or(SeqNo::NONE),
         };
         self.step_replica(replica::Event::Request(request, self.engine.max_seq_no()));
-        turn.get().await?;
+        let turn = turn.get().await?;
         if let Some(max) = message.term_max_seq_no {
             // What an earlier primary was to send again, and this one has not, was never acknowledged.
             copies.whole_from.set(copies.whole_from.get().min(max));
         }
         let location = self.apply_all(&message.operations).await?;
+        drop(turn);
         if let Some(location) = location
             && self.settings.borrow().sync_each_request
         {
@@ -668,7 +697,7 @@ impl<I: NodeIo> Shard<I> {
         let Some(copies) = &self.copies else { return };
         let mut effects = Vec::new();
         copies.replica.borrow_mut().step(event, &mut effects);
-        let answer = |id: u64, with: ApiResult<()>| {
+        let answer = |id: u64, with: ApiResult<Turn>| {
             if let Some(turn) = copies.requests.borrow_mut().remove(&id) {
                 turn.set(with);
             }
@@ -679,7 +708,7 @@ impl<I: NodeIo> Shard<I> {
                     self.engine.set_global_checkpoint(global);
                     self.step_tracker(tracker::Event::GlobalCheckpoint(global));
                 }
-                replica::Effect::Apply(id) => answer(id, Ok(())),
+                replica::Effect::Apply(id) => answer(id, Ok(Turn::new(&copies.applying))),
                 replica::Effect::RefuseTerm(id, term) => answer(id, Err(stale(term))),
                 replica::Effect::Refuse(id) => answer(id, Err(self.unavailable("cannot take operations now"))),
                 replica::Effect::RollBack { to, suspended_to } => {
@@ -688,22 +717,30 @@ impl<I: NodeIo> Shard<I> {
                     let max = self.engine.max_seq_no();
                     tracing::info!(index = %self.id.index, shard = self.id.shard, %to, %suspended_to, %max, "this copy goes back to what all have");
                     self.keep(Lane::Write, async move {
+                        shard.until_applied().await;
                         let done = shard.roll_back(to, suspended_to).await;
-                        let event = match done {
-                            Ok(true) => replica::Event::RolledBack,
-                            Ok(false) => replica::Event::RollBackFailed,
-                            Err(e) => {
-                                tracing::error!(index = %shard.id.index, shard = shard.id.shard, error = %e, "a copy cannot be rolled back");
-                                replica::Event::RollBackFailed
-                            }
-                        };
-                        shard.step_replica(event);
+                        if let Err(e) = &done {
+                            tracing::error!(index = %shard.id.index, shard = shard.id.shard, error = %e, "a copy cannot be rolled back");
+                        }
+                        // A primary need not go back, if it cannot: the others get what it has.
+                        let follows = shard.copies.as_ref().is_some_and(|copies| copies.role.get() == Role::Replica);
+                        shard.step_replica(match done {
+                            Ok(false) | Err(_) if follows => replica::Event::RollBackFailed,
+                            _ => replica::Event::RolledBack,
+                        });
                     });
                 }
                 replica::Effect::FailCopy => {
                     self.owner.shard_failed(&self.id, "cannot follow its new primary: it must be recovered anew");
                 }
             }
+        }
+    }
+
+    /// Waits until nothing that a primary sent is being applied.
+    async fn until_applied(&self) {
+        while self.copies.as_ref().is_some_and(|copies| copies.applying.get() > 0) {
+            self.io.sleep(TURN_LOOK).await;
         }
     }
 

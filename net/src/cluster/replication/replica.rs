@@ -91,6 +91,12 @@ impl Replica {
         self.term
     }
 
+    /// Whether a roll-back has been asked for and has not ended.
+    #[must_use]
+    pub fn rolling_back(&self) -> bool {
+        self.rolling_back
+    }
+
     /// Takes one event.
     pub fn step(&mut self, event: Event, effects: &mut Vec<Effect>) {
         match event {
