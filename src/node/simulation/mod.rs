@@ -135,6 +135,15 @@ impl Run {
         self.cores.take().into_values().for_each(|core| core.abandon());
     }
 
+    /// Has shard 0 moved from one node to another.
+    async fn move_copy(&self, from: usize, to: usize) {
+        let command = serde_json::json!({"commands": [{"move": {
+            "index": "a", "shard": 0, "from_node": format!("n{from}"), "to_node": format!("n{to}"),
+        }}]});
+        let (status, answer) = self.ask(to, "POST /_cluster/reroute", &command.to_string()).await.expect("it answers");
+        assert_eq!(status, 200, "{answer}");
+    }
+
     /// Writes a document.
     async fn put(&self, node: usize, document: u32) -> Outcome {
         self.one(node, document, Call::Write { value: Some(self.next_value()), condition: Condition::None }).await
@@ -301,11 +310,7 @@ fn a_copy_that_moves_leaves_nothing_behind() {
         let to = (0..NODES).find(|node| !on(*node)).expect("a node is free");
         let files = |node| run.world.disks(&data(node).join("indices/uuid-a/0")).len();
         assert_eq!((files(from), files(to)), (1, 0));
-        let command = serde_json::json!({"commands": [{"move": {
-            "index": "a", "shard": 0, "from_node": format!("n{from}"), "to_node": format!("n{to}"),
-        }}]});
-        let (status, answer) = run.ask(0, "POST /_cluster/reroute", &command.to_string()).await.expect("it answers");
-        assert_eq!(status, 200, "{answer}");
+        run.move_copy(from, to).await;
         for _ in 0..100 {
             run.world.sleep(Duration::from_millis(100)).await;
             if files(from) == 0 {
@@ -319,6 +324,63 @@ fn a_copy_that_moves_leaves_nothing_behind() {
         }
     });
     run.end();
+}
+
+/// A replica is to go back for a new primary, and has a flush to end first, when that primary dies.
+#[test]
+fn a_copy_that_is_promoted_while_it_goes_back_keeps_what_it_acknowledges() {
+    for seed in 0..12 {
+        let run = run(seed, 1, 2);
+        let world = run.world.clone();
+        world.block_on(async {
+            form(&run).await;
+            for _ in 0..4 {
+                world.spawn(Lane::Write, Box::pin(Rc::clone(&run).client()));
+            }
+            world.sleep(Duration::from_millis(500)).await;
+            let node_of = |primary: bool| {
+                let state = run.cores.borrow()[&0].state();
+                let copy = state.routing["uuid-a"].copies(0).iter().find(|copy| copy.primary == primary).cloned();
+                (0..NODES).find(|n| copy.as_ref().and_then(|copy| copy.node) == Some(id(*n))).expect("it is there")
+            };
+            let (from, replica) = (node_of(true), node_of(false));
+            let to = 3 - from - replica;
+            world.set_latency(&data(replica), Duration::from_millis(4 + seed * 3));
+            let flushing = Rc::new(Cell::new(true));
+            let (core, go_on) = (run.cores.borrow()[&replica].clone(), Rc::clone(&flushing));
+            world.spawn(
+                Lane::Write,
+                Box::pin(async move {
+                    while go_on.get() {
+                        let flush = ShardRequest::Flush { force: true, wait_if_ongoing: true };
+                        let _ = core.copy(&shard("a", 0), id(replica), flush).await;
+                    }
+                }),
+            );
+            run.move_copy(from, to).await;
+            let arrived = |node: usize| {
+                let state = run.cores.borrow()[&node].state();
+                let copy = state.routing["uuid-a"].on_node(0, id(to)).cloned();
+                copy.is_some_and(|copy| copy.primary && copy.active())
+            };
+            while !arrived(to) || !arrived(replica) {
+                world.sleep(Duration::from_millis(1)).await;
+            }
+            world.sleep(Duration::from_millis(2 + seed)).await;
+            run.kill(to, false);
+            world.sleep(Duration::from_millis(1_500)).await;
+            flushing.set(false);
+            world.set_latency(&data(replica), BASE_LATENCY);
+            run.start(to).await;
+            run.quiet.set(true);
+            while run.clients.get() > 0 {
+                world.sleep(Duration::from_millis(50)).await;
+            }
+            assert!(run.settled().await, "seed {seed}: not all copies came back: {:#?}", run.describe());
+            run.check(seed).await;
+        });
+        run.end();
+    }
 }
 
 #[test]
@@ -339,12 +401,7 @@ fn no_read_misses_what_was_acknowledged_while_copies_move() {
                 let from = (to + 1 + world.random() as usize % 2) % NODES;
                 // It hears late that it has no copy any longer.
                 run.network.slow.set(Some(from));
-                let command = serde_json::json!({"commands": [{"move": {
-                    "index": "a", "shard": 0, "from_node": format!("n{from}"), "to_node": format!("n{to}"),
-                }}]});
-                let (status, answer) =
-                    run.ask(to, "POST /_cluster/reroute", &command.to_string()).await.expect("it answers");
-                assert_eq!(status, 200, "{answer}");
+                run.move_copy(from, to).await;
                 world.sleep(Duration::from_millis(1_000)).await;
                 run.network.heal();
             }
