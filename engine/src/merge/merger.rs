@@ -576,6 +576,7 @@ mod tests {
     use crate::pace::Unpaced;
     use crate::segment::file::CHECKED_LEN;
     use crate::segment::model::{ModelDoc, Random, build, build_beside, check, open, random_docs};
+    use crate::store::FileBytes;
     use futures_lite::future::block_on;
     use proptest::prelude::*;
 
@@ -690,16 +691,20 @@ mod tests {
 
     #[test]
     fn what_is_damaged_is_not_merged_under_new_checksums() {
-        let docs = wordy(&mut Random(3), 300, 0);
+        let docs = wordy(&mut Random(3), 3000, 0);
         let (image, _) = build(&docs, 1, Codec::Default);
         let checked = (open(image.clone(), 1).blocks() - 1) * CHECKED_LEN;
+        let mut opened = 0;
         for at in (100..checked).step_by(checked / 20) {
             let mut bad = image.clone();
             bad[at] ^= 1;
-            let source = MergeSource { reader: open(bad, 1), live: None };
+            let Ok(reader) = SegmentReader::open(SegmentId(1), FileBytes::new(bad)) else { continue };
+            opened += 1;
+            let source = MergeSource { reader: Arc::new(reader), live: None };
             let merged = block_on(merge(&[source], SegmentId(2), Codec::Default, &mut Vec::new(), &Unpaced));
             assert!(matches!(merged, Err(Error::Corrupt { .. })), "{at}");
         }
+        assert!(opened > 5, "{opened}");
     }
 
     #[test]

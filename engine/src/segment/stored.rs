@@ -14,12 +14,13 @@
 //! | default | 512 bytes, level 1 | 4 KiB, level 1 |
 //! | best compression | 16 KiB, level 6 | 64 KiB, level 6 |
 //!
-//! A get unpacks one block. With a dictionary (see `source_dictionary`) a block of two documents is smaller than one of dozens
+//! A get unpacks one block, unless its thread remembers it. With a dictionary (see `source_dictionary`) a block of two documents is smaller than one of dozens
 //! without; only small segments have none, and those are soon merged. A merge takes a block over as it is when the
 //! dictionary is the same and none of its documents is deleted, unless it is a short one: those are packed anew.
 
 use std::cell::RefCell;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use zstd::zstd_safe::{CCtx, DCtx, compress_bound, get_error_name};
@@ -238,11 +239,11 @@ impl SourceWriter {
     }
 }
 
-/// The last decompressed `_source` block. Must not outlive the segments it was used with.
+/// The last decompressed `_source` block.
 #[derive(Debug, Default)]
 pub struct SourceCache {
-    /// Which segment's (address of its sections) and which block.
-    key: Option<(usize, usize)>,
+    /// Whose ([`Sources::number`]) and which block.
+    key: Option<(u64, usize)>,
     raw: Vec<u8>,
     /// Ends of the documents in `raw`.
     ends: Vec<usize>,
@@ -257,16 +258,20 @@ impl SourceCache {
 
     fn forget_huge(&mut self) {
         if self.raw.capacity() > KEPT_LEN_MAX {
-            self.raw = Vec::new();
+            *self = SourceCache::default();
         }
     }
 }
 
-/// What decompressing needs and nobody keeps.
+/// Blocks that a thread remembers of those it has unpacked for documents that came alone: what is asked for often is not
+/// unpacked every time. Each has one place, by its number.
+const REMEMBERED: usize = 64;
+
+/// What decompressing needs and nobody keeps, and the remembered blocks.
 struct Scratch {
     context: DCtx<'static>,
     frame: Vec<u8>,
-    cache: SourceCache,
+    remembered: [SourceCache; REMEMBERED],
 }
 
 thread_local! {
@@ -278,16 +283,19 @@ fn with_scratch<T>(work: impl FnOnce(&mut Scratch) -> T) -> T {
         work(scratch.get_or_insert_with(|| Scratch {
             context: DCtx::create(),
             frame: MAGIC.to_vec(),
-            cache: SourceCache::default(),
+            remembered: std::array::from_fn(|_| SourceCache::default()),
         }))
     })
 }
 
-/// Bytes of buffers that are kept for the next block; those of a huge one are not.
-const KEPT_LEN_MAX: usize = 1 << 20;
+/// Bytes of a buffer that is kept for the next block; that of a huge one is not. All remembered blocks together take at most
+/// 2 MiB a thread.
+const KEPT_LEN_MAX: usize = 32 << 10;
 
 /// Reads rows.
 pub(crate) struct Sources {
+    /// Nothing else in this process has it, ever.
+    number: u64,
     blocks: Bytes,
     first_docs: Linear,
     offsets: Linear,
@@ -320,7 +328,9 @@ impl Sources {
             return Err(corrupt());
         }
         let blocks = bytes.slice(..index_at);
+        static NEXT: AtomicU64 = AtomicU64::new(0);
         Ok(Sources {
+            number: NEXT.fetch_add(1, Ordering::Relaxed),
             blocks,
             first_docs,
             offsets,
@@ -377,11 +387,8 @@ impl Sources {
     /// Appends a document's row to `out`. The block stays in `cache` for its other documents.
     pub fn get(&self, doc: DocId, cache: &mut SourceCache, out: &mut Vec<u8>) -> Result<()> {
         let block = self.block_of(doc)?;
-        let key = (self.blocks.as_ptr() as usize, block);
-        if cache.key != Some(key) {
-            cache.key = None;
+        if cache.key != Some((self.number, block)) {
             with_scratch(|scratch| self.load(block, &mut scratch.context, &mut scratch.frame, cache))?;
-            cache.key = Some(key);
         }
         self.copy(doc, block, cache, out)
     }
@@ -389,8 +396,11 @@ impl Sources {
     /// Appends a document's row to `out`; for one that comes alone.
     pub fn get_one(&self, doc: DocId, out: &mut Vec<u8>) -> Result<()> {
         let block = self.block_of(doc)?;
-        with_scratch(|Scratch { context, frame, cache }| {
-            self.load(block, context, frame, cache)?;
+        with_scratch(|Scratch { context, frame, remembered }| {
+            let cache = &mut remembered[block.wrapping_add(self.number as usize) % REMEMBERED];
+            if cache.key != Some((self.number, block)) {
+                self.load(block, context, frame, cache)?;
+            }
             self.copy(doc, block, cache, out)?;
             cache.forget_huge();
             Ok(())
@@ -436,9 +446,12 @@ impl Sources {
     }
 
     fn load(&self, block: usize, context: &mut DCtx<'_>, frame: &mut Vec<u8>, cache: &mut SourceCache) -> Result<()> {
+        cache.key = None;
         let (docs, bytes) = self.block(block)?;
         let unpacked = unpack(docs, bytes, self.dictionary.as_deref(), context, frame, cache);
-        unpacked.map_err(|reason| self.corrupt(block, reason))
+        unpacked.map_err(|reason| self.corrupt(block, reason))?;
+        cache.key = Some((self.number, block));
+        Ok(())
     }
 }
 
@@ -497,10 +510,10 @@ pub(crate) fn unpack_one(
     index: usize,
     out: &mut Vec<u8>,
 ) -> Result<(), &'static str> {
-    with_scratch(|Scratch { context, frame, cache }| {
+    with_scratch(|Scratch { context, frame, .. }| {
+        let cache = &mut SourceCache::default();
         unpack(u64::from(block.docs), block.bytes, dictionary, context, frame, cache)?;
         out.extend_from_slice(cache.document(index).ok_or("document beyond its block")?);
-        cache.forget_huge();
         Ok(())
     })
 }
