@@ -11,7 +11,7 @@ use crate::ids::{DocId, Generation, SegmentId};
 use crate::merge::merger::{self, DocMap, MergeSource, Merged};
 use crate::merge::policy::{MergeCandidate, SegmentSize};
 use crate::merge::sink::{FileSink, Unthrottled};
-use crate::pace::{Pace, Unpaced};
+use crate::pace::Pace;
 use crate::segment::live_docs::LiveDocs;
 use crate::segment::reader::SegmentReader;
 use crate::segment::segment_file_name;
@@ -38,11 +38,11 @@ impl MergeJob {
     /// The whole merge, on the thread of the caller: the new segment's file, written and synced.
     ///
     /// # Errors
-    /// Those of the disk, and `Corrupt` where a source is damaged. Half a file may be left.
-    pub async fn run<D: Directory>(&self, directory: &D) -> Result<Merged> {
+    /// Those of the disk, `Corrupt` where a source is damaged, `Stopped` if the pace says so. Half a file may be left.
+    pub async fn run<D: Directory, P: Pace>(&self, directory: &D, pace: &P) -> Result<Merged> {
         let file = directory.create(&self.name, 0).await?;
         let mut sink = FileSink::new(file, Unthrottled);
-        let merged = merger::merge(&self.sources, self.target, self.codec, &mut sink, &Unpaced).await?;
+        let merged = merger::merge(&self.sources, self.target, self.codec, &mut sink, pace).await?;
         sink.finish().await?.close().await?;
         Ok(merged)
     }
@@ -194,5 +194,57 @@ impl<D: Directory> Engine<D> {
         }
         self.publish(state);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Error;
+    use crate::replica::tests::{Copy, operation};
+    use crate::store::sim::SimDirectory;
+    use futures_lite::future::block_on;
+
+    /// Says stop when it has been asked so often.
+    struct Until(std::cell::Cell<u32>);
+
+    impl Pace for Until {
+        async fn yield_if_needed(&self) {}
+
+        fn stopped(&self) -> bool {
+            self.0.set(self.0.get().saturating_sub(1));
+            self.0.get() == 0
+        }
+    }
+
+    #[test]
+    fn a_merge_that_is_stopped_leaves_its_sources() {
+        let copy = Copy::open(SimDirectory::new(1)).unwrap();
+        for n in 0..5 {
+            copy.apply(&operation(n, 1, 15 + n as u8)).unwrap();
+            copy.flush().unwrap();
+        }
+        let ids = || copy.engine.segment_sizes().iter().filter(|s| !s.merging).map(|s| s.id).collect::<Vec<_>>();
+        let before = ids();
+        assert!(before.len() > 1);
+        let mut stops = 0;
+        for asked in 1.. {
+            let job = copy.engine.begin_merge(&MergeCandidate { segments: ids() }).unwrap();
+            assert!(ids().is_empty(), "they are taken");
+            let merged = block_on(job.run(&copy.disk, &Until(std::cell::Cell::new(asked))));
+            copy.engine.abort_merge(job.target);
+            assert_eq!(ids(), before);
+            match merged {
+                Err(Error::Stopped) => stops += 1,
+                merged => {
+                    merged.unwrap();
+                    break;
+                }
+            }
+        }
+        assert!(stops > 3, "{stops}");
+        copy.merge().unwrap();
+        assert_eq!(ids().len(), 1);
+        assert!(copy.engine.failure().is_none());
     }
 }

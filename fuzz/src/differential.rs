@@ -201,7 +201,7 @@ impl Shard {
         let count = 1 + c.below(sizes.len() - from);
         let candidate = MergeCandidate { segments: sizes[from..from + count].iter().map(|s| s.id).collect() };
         let job = self.engine.begin_merge(&candidate).expect("all are free");
-        let merged = job.run(self.engine.directory()).await.expect("merged");
+        let merged = job.run(self.engine.directory(), &ringdex_engine::pace::Unpaced).await.expect("merged");
         if c.chance(30) {
             self.documents(c).await;
             self.engine.refresh(0, &Unpaced).await.expect("refreshed");

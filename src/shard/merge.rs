@@ -2,11 +2,14 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use ringdex_engine::Error;
 use ringdex_engine::budget::Taken;
 use ringdex_engine::ids::SegmentId;
 use ringdex_engine::merge::merger::Merged;
 use ringdex_engine::merge::policy::MergeCandidate;
+use ringdex_engine::pace::Pace;
 use ringdex_engine::segment::live_docs::LiveDocs;
 use ringdex_engine::store::Directory;
 
@@ -14,6 +17,17 @@ use crate::error::{ApiError, ApiResult};
 use crate::io::{Lane, NodeIo};
 use crate::shard::{Shard, add};
 use crate::stats::Stage;
+
+/// A merge has its thread to itself, and ends early when its shard closes.
+struct Wanted(Arc<AtomicBool>);
+
+impl Pace for Wanted {
+    async fn yield_if_needed(&self) {}
+
+    fn stopped(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
 
 impl<I: NodeIo> Shard<I> {
     /// Starts one background merge if the policy wants one and none is running.
@@ -36,6 +50,7 @@ impl<I: NodeIo> Shard<I> {
                     shard.merge_backoff.borrow_mut().succeeded();
                     shard.upkeep_now.raise();
                 }
+                Err(_) if shard.closing.get() => {}
                 Err(e) => {
                     let failures = shard.merge_backoff.borrow_mut().failed(shard.io.monotonic_ns());
                     if let Some(failures) = failures {
@@ -108,9 +123,12 @@ impl<I: NodeIo> Shard<I> {
         let began_with: Vec<Option<Arc<LiveDocs>>> = job.sources.iter().map(|s| s.live.clone()).collect();
         let target = job.target;
         let name = job.name.clone();
+        let wanted = Wanted(Arc::clone(&self.merges_end));
         let merged = self
             .io
-            .maintain(self.engine.directory(), move |directory| Box::pin(async move { job.run(&directory).await }))
+            .maintain(self.engine.directory(), move |directory| {
+                Box::pin(async move { job.run(&directory, &wanted).await })
+            })
             .await;
         add(&self.counters.merge_ns, self.timed(Stage::Merge, began));
         let finished = match merged {
@@ -123,7 +141,10 @@ impl<I: NodeIo> Shard<I> {
             }
         };
         if let Err(e) = &finished {
-            self.engine.fail(e);
+            // Stopped: the shard is closing, and the next life merges.
+            if !matches!(e, Error::Stopped) {
+                self.engine.fail(e);
+            }
             self.give_up(target, &name).await;
         }
         finished.map_err(ApiError::from)

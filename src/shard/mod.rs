@@ -29,6 +29,7 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_lite::future::or;
@@ -177,6 +178,8 @@ pub struct Shard<I: NodeIo> {
     merge_backoff: RefCell<Backoff>,
     last_search_ms: Cell<i64>,
     closing: Cell<bool>,
+    /// The same for merges, on their thread.
+    merges_end: Arc<AtomicBool>,
     /// Tasks of this shard that have not ended.
     tasks: Cell<usize>,
     failure_reported: Cell<bool>,
@@ -277,6 +280,7 @@ impl<I: NodeIo> Shard<I> {
             upkeep_backoff: RefCell::new(Backoff::new(UPKEEP_WAIT_MAX)),
             merge_backoff: RefCell::new(Backoff::new(UPKEEP_WAIT_MAX)),
             closing: Cell::new(false),
+            merges_end: Arc::default(),
             tasks: Cell::new(0),
             failure_reported: Cell::new(false),
             made: RefCell::default(),
@@ -467,6 +471,7 @@ impl<I: NodeIo> Shard<I> {
     /// replays nothing.
     pub async fn close(&self, flush: bool) {
         self.closing.set(true);
+        self.merges_end.store(true, Ordering::Relaxed);
         if let Some(copies) = &self.copies {
             copies.close(&self.unavailable("is closing"));
         }

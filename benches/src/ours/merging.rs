@@ -9,6 +9,7 @@ use ringdex_engine::ids::SegmentId;
 use ringdex_engine::merge::merger::Merged;
 use ringdex_engine::merge::policy::{MergeCandidate, TieredMergePolicy};
 use ringdex_engine::merging::MergeJob;
+use ringdex_engine::pace::Unpaced;
 use ringdex_engine::segment::live_docs::LiveDocs;
 use ringdex_engine::store::Directory;
 use ringdex_engine::store::ledger::{Ledger, Purpose};
@@ -47,7 +48,7 @@ impl Merges {
             for job in waiting {
                 let merged = on_executor(async {
                     let directory = directory(&path, &written, Purpose::Merges).await?;
-                    Ok::<Merged, Box<dyn std::error::Error>>(job.run(&directory).await?)
+                    Ok::<Merged, Box<dyn std::error::Error>>(job.run(&directory, &Unpaced).await?)
                 });
                 let merged = merged.and_then(|m| m).map_err(|e| e.to_string());
                 if done.send(merged).is_err() {

@@ -127,7 +127,7 @@ impl Copy {
         let segments: Vec<_> = self.engine.segment_sizes().iter().map(|s| s.id).collect();
         let Some(job) = self.engine.begin_merge(&MergeCandidate { segments }) else { return Ok(()) };
         let began_with: Vec<_> = job.sources.iter().map(|s| s.live.clone()).collect();
-        let merged = block_on(job.run(&self.disk))?;
+        let merged = block_on(job.run(&self.disk, &crate::pace::Unpaced))?;
         let bytes: Option<FileBytes> = match merged.meta {
             Some(_) => Some(block_on(crate::store::Directory::map(&self.disk, &job.name))?),
             None => None,

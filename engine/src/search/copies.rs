@@ -135,7 +135,7 @@ impl Copy {
         let sizes = self.engine.segment_sizes();
         let segments: Vec<SegmentId> = sizes.iter().map(|s| s.id).filter(|_| chosen()).collect();
         let Some(job) = self.engine.begin_merge(&MergeCandidate { segments }) else { return };
-        let merged = block_on(job.run(self.engine.directory())).unwrap();
+        let merged = block_on(job.run(self.engine.directory(), &crate::pace::Unpaced)).unwrap();
         let bytes = merged.meta.as_ref().map(|_| block_on(self.engine.directory().map(&job.name)).unwrap());
         let before: Vec<_> = job.sources.iter().map(|s| s.live.clone()).collect();
         block_on(self.engine.finish_merge(job.target, &before, &merged.maps, bytes)).unwrap();
