@@ -172,9 +172,7 @@ impl<D: Directory> Engine<D> {
             Choice::Taken(dictionary) => Some(dictionary),
             Choice::Trained => {
                 let samples = self.state.borrow().buffer.samples()?;
-                let trained = samples.train(pace).await;
-                let trained = trained.map(|content| Arc::new(SourceDictionary::new(source_len, content)));
-                trained.or_else(|| SourceDictionary::best(known.iter()).cloned())
+                samples.dictionary(source_len, &known, pace).await
             }
         };
         let codec = self.config.borrow().codec;

@@ -519,13 +519,13 @@ pub(crate) fn unpack_one(
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::segment::train::Samples;
     use futures_lite::future::block_on;
     use proptest::prelude::*;
 
-    fn document(n: usize, len: usize) -> Vec<u8> {
+    pub(crate) fn document(n: usize, len: usize) -> Vec<u8> {
         let mut out = format!("{{\"n\": {n}, \"what all documents have in common\": \"").into_bytes();
         (0..len).for_each(|i| out.push(b'a' + (n * 31 + i * i * 7) as u8 % 20));
         out

@@ -228,10 +228,9 @@ impl<'s, S: Sink, P: Pace> SegmentWriter<'s, S, P> {
                     samples.add_run(run, |doc, out| rows.source(doc, out))?;
                     self.give_way().await?;
                 }
-                let trained = samples.train(self.pace).await;
+                let dictionary = samples.dictionary(rows.source_len(), known, self.pace).await;
                 self.give_way().await?;
-                let trained = trained.map(|content| Arc::new(SourceDictionary::new(rows.source_len(), content)));
-                Ok(trained.or_else(|| SourceDictionary::best(known.iter()).cloned()))
+                Ok(dictionary)
             }
         }
     }

@@ -363,11 +363,7 @@ impl IndexingBuffer {
 
     /// Some of the sources.
     pub(crate) fn samples(&self) -> Result<Samples> {
-        let mut samples = Samples::default();
-        for run in Samples::runs(self.doc_count()) {
-            samples.add_run(run, |doc, out| self.source(doc, out))?;
-        }
-        Ok(samples)
+        self.rows.sources.samples()
     }
 
     /// `_id` of a document.

@@ -13,6 +13,7 @@ use crate::ids::DocId;
 use crate::segment::Codec;
 use crate::segment::source_dictionary::SourceDictionary;
 use crate::segment::stored::{PackedBlock, Packer, Packing, unpack_one};
+use crate::segment::train::Samples;
 
 /// Bytes of sources that stay as they came; few for tests.
 const WINDOW: usize = if cfg!(test) { 128 << 10 } else { 8 << 20 };
@@ -174,6 +175,15 @@ impl BufferedSources {
         self.packed.as_ref().map(|p| &p.dictionary)
     }
 
+    /// Some of them, to learn a dictionary from.
+    pub fn samples(&self) -> Result<Samples> {
+        let mut samples = Samples::default();
+        for run in Samples::runs(self.packed_docs + self.places.len() as DocId) {
+            samples.add_run(run, |doc, out| self.get(doc, out))?;
+        }
+        Ok(samples)
+    }
+
     /// Whether only a dictionary is missing to pack.
     pub fn wants_dictionary(&self) -> bool {
         self.chunks.bytes > WINDOW && self.packed.is_none() && !self.unpackable
@@ -213,25 +223,10 @@ impl BufferedSources {
 mod tests {
     use super::*;
     use crate::segment::checks::Checks;
+    use crate::segment::stored::tests::document;
     use crate::segment::stored::{SourceCache, SourceWriter, Sources};
-    use crate::segment::train::Samples;
     use futures_lite::future::block_on;
     use proptest::prelude::*;
-
-    fn document(n: usize, len: usize) -> Vec<u8> {
-        let mut out = format!("{{\"n\": {n}, \"what all documents have in common\": \"").into_bytes();
-        (0..len).for_each(|i| out.push(b'a' + (n * 31 + i * i * 7) as u8 % 20));
-        out
-    }
-
-    fn trained(sources: &BufferedSources, docs: usize) -> Option<Arc<SourceDictionary>> {
-        let mut samples = Samples::default();
-        for run in Samples::runs(docs as DocId) {
-            samples.add_run(run, |doc, out| sources.get(doc, out)).unwrap();
-        }
-        let content = block_on(samples.train(&crate::pace::Unpaced))?;
-        Some(Arc::new(SourceDictionary::new(sources.source_len(), content)))
-    }
 
     /// As a segment takes them.
     fn segment(sources: &BufferedSources, codec: Codec, documents: &[Vec<u8>]) -> (Sources, usize) {
@@ -274,7 +269,12 @@ mod tests {
                 if sources.wants_dictionary() {
                     // Training takes its time.
                     if n >= *wanted_at.get_or_insert(n) + late {
-                        sources.pack_with(codec, trained(&sources, n + 1));
+                        let learn = async {
+                            let samples = sources.samples().unwrap();
+                            samples.dictionary(sources.source_len(), &[], &crate::pace::Unpaced).await
+                        };
+                        let dictionary = block_on(learn);
+                        sources.pack_with(codec, dictionary);
                         prop_assert!(!sources.wants_dictionary());
                     }
                 }
