@@ -764,9 +764,8 @@ impl<I: NodeIo> Shard<I> {
     async fn upkeep(&self) -> ringdex_engine::Result<()> {
         let translog = self.engine.translog();
         let prepared = if translog.wants_next() { translog.prepare_next().await } else { Ok(()) };
-        if self.engine.wants_packing() {
-            self.engine.prepare_packing(&self.io.pace(None)).await?;
-        }
+        let packing =
+            if self.engine.wants_packing() { self.engine.prepare_packing(&self.io.pace(None)).await } else { Ok(()) };
         let written = self.engine.write_images().await;
         let threshold = self.settings.borrow().flush_threshold_bytes;
         let flushed = if translog.stats().uncommitted_size_in_bytes > threshold {
@@ -775,7 +774,7 @@ impl<I: NodeIo> Shard<I> {
         } else {
             Ok(())
         };
-        prepared.and(written).and(flushed)
+        prepared.and(packing).and(written).and(flushed)
     }
 
     async fn refresh(&self, external: bool) -> ApiResult<()> {
