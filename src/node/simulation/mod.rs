@@ -135,6 +135,20 @@ impl Run {
         self.cores.take().into_values().for_each(|core| core.abandon());
     }
 
+    /// Some clients ask and write until [`end_clients`](Self::end_clients).
+    fn begin_clients(self: &Rc<Self>) {
+        for _ in 0..4 {
+            self.world.spawn(Lane::Write, Box::pin(Rc::clone(self).client()));
+        }
+    }
+
+    async fn end_clients(&self) {
+        self.quiet.set(true);
+        while self.clients.get() > 0 {
+            self.world.sleep(Duration::from_millis(50)).await;
+        }
+    }
+
     /// Has shard 0 moved from one node to another.
     async fn move_copy(&self, from: usize, to: usize) {
         let command = serde_json::json!({"commands": [{"move": {
@@ -200,15 +214,10 @@ fn simulate(seed: u64) -> u64 {
     let world = run.world.clone();
     world.block_on(async {
         form(&run).await;
-        for _ in 0..4 {
-            world.spawn(Lane::Write, Box::pin(Rc::clone(&run).client()));
-        }
+        run.begin_clients();
         run.suffer().await;
         tracing::info!(ms = world.monotonic_ns() / 1_000_000, "all heals");
-        run.quiet.set(true);
-        while run.clients.get() > 0 {
-            world.sleep(Duration::from_millis(50)).await;
-        }
+        run.end_clients().await;
         assert!(run.settled().await, "seed {seed}: not all copies came back: {:#?}", run.describe());
         world.sleep(Duration::from_secs(5)).await;
         assert!(run.settled().await, "seed {seed}: a copy has gone again: {:#?}", run.describe());
@@ -334,9 +343,7 @@ fn a_copy_that_is_promoted_while_it_goes_back_keeps_what_it_acknowledges() {
         let world = run.world.clone();
         world.block_on(async {
             form(&run).await;
-            for _ in 0..4 {
-                world.spawn(Lane::Write, Box::pin(Rc::clone(&run).client()));
-            }
+            run.begin_clients();
             world.sleep(Duration::from_millis(500)).await;
             let node_of = |primary: bool| {
                 let state = run.cores.borrow()[&0].state();
@@ -372,10 +379,7 @@ fn a_copy_that_is_promoted_while_it_goes_back_keeps_what_it_acknowledges() {
             flushing.set(false);
             world.set_latency(&data(replica), BASE_LATENCY);
             run.start(to).await;
-            run.quiet.set(true);
-            while run.clients.get() > 0 {
-                world.sleep(Duration::from_millis(50)).await;
-            }
+            run.end_clients().await;
             assert!(run.settled().await, "seed {seed}: not all copies came back: {:#?}", run.describe());
             run.check(seed).await;
         });
@@ -390,9 +394,7 @@ fn no_read_misses_what_was_acknowledged_while_copies_move() {
         let world = run.world.clone();
         world.block_on(async {
             form(&run).await;
-            for _ in 0..4 {
-                world.spawn(Lane::Write, Box::pin(Rc::clone(&run).client()));
-            }
+            run.begin_clients();
             for _ in 0..6 {
                 assert!(run.settled().await, "it does not arrive: {:#?}", run.describe());
                 let state = run.cores.borrow()[&0].state();
@@ -405,10 +407,7 @@ fn no_read_misses_what_was_acknowledged_while_copies_move() {
                 world.sleep(Duration::from_millis(1_000)).await;
                 run.network.heal();
             }
-            run.quiet.set(true);
-            while run.clients.get() > 0 {
-                world.sleep(Duration::from_millis(50)).await;
-            }
+            run.end_clients().await;
             assert!(run.settled().await, "it does not arrive: {:#?}", run.describe());
             run.check(seed).await;
         });
