@@ -201,21 +201,10 @@ impl<D: Directory> Engine<D> {
 mod tests {
     use super::*;
     use crate::error::Error;
+    use crate::pace::StopAfter;
     use crate::replica::tests::{Copy, operation};
     use crate::store::sim::SimDirectory;
     use futures_lite::future::block_on;
-
-    /// Says stop when it has been asked so often.
-    struct Until(std::cell::Cell<u32>);
-
-    impl Pace for Until {
-        async fn yield_if_needed(&self) {}
-
-        fn stopped(&self) -> bool {
-            self.0.set(self.0.get().saturating_sub(1));
-            self.0.get() == 0
-        }
-    }
 
     #[test]
     fn a_merge_that_is_stopped_leaves_its_sources() {
@@ -231,7 +220,7 @@ mod tests {
         for asked in 1.. {
             let job = copy.engine.begin_merge(&MergeCandidate { segments: ids() }).unwrap();
             assert!(ids().is_empty(), "they are taken");
-            let merged = block_on(job.run(&copy.disk, &Until(std::cell::Cell::new(asked))));
+            let merged = block_on(job.run(&copy.disk, &StopAfter(std::cell::Cell::new(asked))));
             copy.engine.abort_merge(job.target);
             assert_eq!(ids(), before);
             match merged {

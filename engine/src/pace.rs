@@ -22,3 +22,17 @@ impl Pace for Unpaced {
         false
     }
 }
+
+/// Says stop when it has been asked so often: a deadline of tests.
+#[cfg(test)]
+pub(crate) struct StopAfter(pub std::cell::Cell<u32>);
+
+#[cfg(test)]
+impl Pace for StopAfter {
+    async fn yield_if_needed(&self) {}
+
+    fn stopped(&self) -> bool {
+        self.0.set(self.0.get().saturating_sub(1));
+        self.0.get() == 0
+    }
+}

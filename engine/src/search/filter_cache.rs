@@ -221,7 +221,7 @@ mod tests {
     use crate::ids::PrimaryTerm;
     use crate::mapping::Mapping;
     use crate::merge::policy::MergeCandidate;
-    use crate::pace::{Pace, Unpaced};
+    use crate::pace::{Pace, StopAfter, Unpaced};
     use crate::query::{Bound, Query, QueryKind, Value};
     use crate::search::tests::request;
     use crate::search::{IndexContext, SearchRequest, query};
@@ -552,18 +552,6 @@ mod tests {
         drop(held);
     }
 
-    /// Stops after so many questions.
-    struct Stops(Cell<u32>);
-
-    impl Pace for Stops {
-        async fn yield_if_needed(&self) {}
-
-        fn stopped(&self) -> bool {
-            self.0.set(self.0.get().saturating_sub(1));
-            self.0.get() == 0
-        }
-    }
-
     #[test]
     fn what_a_deadline_cut_off_is_not_kept() {
         let shard = filled(3000);
@@ -571,7 +559,7 @@ mod tests {
         let whole = shard.search(&one, None, &Unpaced);
         for questions in 1..40 {
             let cache = FilterCache::of_everything(Pool::new("filter_cache", 1 << 20), 10_000);
-            shard.search(&one, Some(&cache), &Stops(Cell::new(questions)));
+            shard.search(&one, Some(&cache), &StopAfter(Cell::new(questions)));
             assert_eq!(shard.search(&one, Some(&cache), &Unpaced), whole, "stopped at question {questions}");
         }
     }

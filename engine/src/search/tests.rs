@@ -10,7 +10,7 @@ use crate::analysis::AnalyzerRegistry;
 use crate::document::{self, ParsedDocument};
 use crate::ids::{PrimaryTerm, SegmentId, SeqNo, Version};
 use crate::mapping::Mapping;
-use crate::pace::Unpaced;
+use crate::pace::{StopAfter, Unpaced};
 use crate::query::{Bound, Fuzziness, MatchKind, Operator, Query, QueryKind, QueryString, TextOptions, Value};
 use crate::search::bm25::{FieldStats, NormTable, decode_length, idf, score};
 use crate::search::min_should_match::minimum_should_match;
@@ -745,18 +745,6 @@ fn early_ends_are_told() {
     let with_n = world.all().filter(|d| !d.n.is_empty()).count() as u64;
     let r = world.shard.search(&SearchRequest { post_filter: Some(filter.into()), ..all() }).unwrap();
     assert_eq!((r.total, r.total_exact), (with_n, true));
-}
-
-/// A pace that stops after some questions.
-struct StopAfter(std::cell::Cell<u32>);
-
-impl crate::pace::Pace for StopAfter {
-    async fn yield_if_needed(&self) {}
-
-    fn stopped(&self) -> bool {
-        self.0.set(self.0.get().saturating_sub(1));
-        self.0.get() == 0
-    }
 }
 
 #[test]
