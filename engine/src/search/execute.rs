@@ -9,12 +9,12 @@ use crate::error::Result;
 use crate::ids::{DocId, NO_MORE_DOCS};
 use crate::mapping::Mapping;
 use crate::pace::Pace;
-use crate::query::Query;
+use crate::query::{Query, QueryKind, Value};
 use crate::search::aggs::top_hits::unfetched;
 use crate::search::aggs::{AggCollector, AggContext, BATCH};
 use crate::search::bulk::Plan;
 use crate::search::collect::{Batch, FullSink, Ranking, Seen, TopSorted};
-use crate::search::compile::{Compiled, Compiler};
+use crate::search::compile::{Compiled, Compiler, is_string};
 use crate::search::feed::Feed;
 use crate::search::fetch::fetch;
 use crate::search::filter::{Filter, compile_filter};
@@ -28,6 +28,7 @@ use crate::search::{
     DocAddress, IndexContext, QueryResult, SearchRequest, Searcher, SegmentView, SortBy, SortKey, SortValue, TopHit,
     TrackTotalHits,
 };
+use crate::segment::TermsOption;
 
 /// Documents between two questions to the pace. Most documents of a window are skipped, not scored.
 const WINDOW: u32 = 8192;
@@ -85,6 +86,10 @@ pub async fn query<P: Pace>(
     request: &SearchRequest,
     pace: &P,
 ) -> Result<QueryResult> {
+    if let Some(total) = dictionary_total(searcher, mapping, request) {
+        let (total, total_exact) = Count::new(request.track_total_hits, Some(total)).result();
+        return Ok(QueryResult { total, total_exact, ..QueryResult::default() });
+    }
     let order = Order::new(request, mapping)?;
     let context = AggContext {
         index: index.index.clone(),
@@ -103,7 +108,7 @@ pub async fn query<P: Pace>(
             Order::Score { .. } => request.top > 0,
             Order::Keys(plan) => plan.needs_scores(),
         };
-    let all = Query::from(crate::query::QueryKind::MatchAll);
+    let all = Query::from(QueryKind::MatchAll);
     let compiler = Compiler::new(mapping, index, searcher, request.now_ms, request.statistics.as_ref(), None).keeping();
     let compiled = compiler.compile_query(request.query.as_ref().unwrap_or(&all), scores, pace).await?;
     compiled.note_uses();
@@ -219,6 +224,33 @@ pub async fn count<P: Pace>(
         ..request.clone()
     };
     query(searcher, mapping, index, &request, pace).await
+}
+
+/// The total of a request that asks for nothing else, about one term of which the dictionaries know all there is to know:
+/// planning the query would take longer than looking it up.
+fn dictionary_total(searcher: &Searcher, mapping: &Mapping, request: &SearchRequest) -> Option<u64> {
+    let only_total = request.top == 0
+        && request.sort.is_empty()
+        && request.aggs.is_empty()
+        && request.rescore.is_empty()
+        && request.post_filter.is_none()
+        && request.search_after.is_none()
+        && request.min_score.is_none()
+        && request.terminate_after.is_none();
+    if !only_total || searcher.segments.iter().any(|s| s.deletes().is_some()) {
+        return None;
+    }
+    let QueryKind::Term { field, value: Value::String(value), case_insensitive: false } = &request.query.as_ref()?.kind
+    else {
+        return None;
+    };
+    let mapped = mapping.field(field).filter(|mapped| !mapped.hidden && is_string(mapped))?;
+    if !mapped.indexed || mapped.spec.terms == TermsOption::None {
+        return None;
+    }
+    let term = mapped.normalize(value);
+    let info = |s: &SegmentView| s.reader.field(&mapped.path)?.terms()?.get(term.as_bytes());
+    Some(searcher.segments.iter().filter_map(info).map(|info| u64::from(info.doc_freq)).sum())
 }
 
 /// The exact total where no postings need be read for it.

@@ -248,6 +248,7 @@ impl World {
                 let dfs: Vec<usize> = phrase.iter().map(|t| df(t)).collect();
                 Some(self.bm25(field, &dfs, freq as f32, words.len(), boost))
             }
+            QueryKind::Term { field, value: Value::String(word), .. } => self.term_score(field, word, doc, boost),
             QueryKind::Terms { values, .. } => constant(values.iter().any(|v| match v {
                 Value::String(s) => doc.k.contains(s),
                 _ => false,
@@ -344,6 +345,10 @@ fn word(words: u64) -> impl Strategy<Value = String> {
     (0..words).prop_map(|w| format!("{}w{w}", (b'a' + (w % 3) as u8) as char))
 }
 
+fn term(field: &str, value: String) -> QueryKind {
+    QueryKind::Term { field: field.to_owned(), value: Value::String(value), case_insensitive: false }
+}
+
 fn leaf() -> impl Strategy<Value = QueryKind> {
     let words = proptest::collection::btree_set(word(32), 1..5);
     let bound = || proptest::option::of((-600i64..600, any::<bool>()));
@@ -367,6 +372,7 @@ fn leaf() -> impl Strategy<Value = QueryKind> {
             kind: MatchKind::Terms,
             options: TextOptions::default(),
         }),
+        2 => word(32).prop_map(|w| term("t", w)),
         1 => proptest::collection::vec(word(20), 1..4).prop_map(|w| QueryKind::Terms {
             field: "k".to_owned(),
             values: w.into_iter().map(Value::String).collect(),
@@ -450,6 +456,20 @@ proptest! {
         let world = world(seed, &sizes, delete);
         for (query, top, track) in queries {
             check_by_score(&world, &query, top, track)?;
+        }
+    }
+
+    #[test]
+    fn the_total_of_one_term_is_that_of_a_scan(
+        seed in any::<u64>(), sizes in proptest::collection::vec(1usize..900, 1..4), delete: bool,
+        terms in proptest::collection::vec((word(40), track()), 12),
+    ) {
+        let world = world(seed, &sizes, delete);
+        for (word, track) in terms {
+            check_by_score(&world, &term("t", word.clone()).into(), 0, track)?;
+            let one = QueryKind::Terms { field: "k".to_owned(), values: vec![Value::String(word.clone())] };
+            let expected = world.expected(&one.into()).len() as u64;
+            prop_assert_eq!(world.shard.search(&request(term("k", word).into(), 0)).unwrap().total, expected);
         }
     }
 
