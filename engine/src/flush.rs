@@ -47,7 +47,8 @@ impl<D: Directory> Engine<D> {
 
     async fn write_image(&self, id: SegmentId, name: &str, image: &[u8]) -> Result<()> {
         write_file(&self.directory, name, image).await?;
-        let mapped = self.directory.map(name).await?;
+        // Searches are in it already.
+        let mapped = self.directory.map_resident(name).await?;
         self.written(id, mapped)
     }
 

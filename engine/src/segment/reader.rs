@@ -4,6 +4,7 @@
 //! is read: damage never is a panic or a read out of bounds. What damage does to ids, numbering and sources is found before they
 //! are used (`checks.rs`); of indexes and columns it can make an answer wrong until the scrub finds it.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -109,6 +110,14 @@ impl SegmentReader {
             fields.push(FieldReader::open(&file, &entry.spec, entry.stats, &entry.sections)?);
         }
         Ok(SegmentReader { id, fields, by_name, ids, seq_nos, primary_terms, versions, routings, sources, file })
+    }
+
+    /// Where the `_source` blocks are in the file: the part that only fetches read, of the documents they give.
+    #[must_use]
+    pub fn sources_extent(&self) -> Range<usize> {
+        let sections = &self.file.contents.sections;
+        let sources = sections.iter().find(|s| s.kind == SectionKind::Sources).expect("opened with it");
+        sources.offset as usize..(sources.offset + sources.len) as usize
     }
 
     /// Verifies every checksum of the file.

@@ -6,6 +6,7 @@
 
 use std::io;
 use std::mem::ManuallyDrop;
+use std::ops::Range;
 use std::os::fd::{AsRawFd, FromRawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -14,7 +15,7 @@ use std::rc::Rc;
 use glommio::GlommioError;
 use glommio::io::{DmaFile as Dma, OpenOptions};
 
-use super::{BLOCK, Directory, File, FileBytes};
+use super::{BLOCK, Directory, File, FileBytes, Holder};
 use crate::error::{Error, Result};
 
 /// Bytes of one request to the kernel.
@@ -134,17 +135,15 @@ impl Directory for DmaDirectory {
 
     async fn map(&self, name: &str) -> Result<FileBytes> {
         let path = self.file(name);
+        blocking(&format!("{name}: map"), move || map(&path)).await
+    }
+
+    async fn map_resident(&self, name: &str) -> Result<FileBytes> {
+        let path = self.file(name);
         blocking(&format!("{name}: map"), move || {
-            let file = std::fs::File::open(path)?;
-            if file.metadata()?.len() == 0 {
-                return Ok(FileBytes::new(Vec::new()));
-            }
-            // SAFETY: the contract of `Directory::map`: the file is complete and is never written, truncated or extended
-            // again (`create` makes a new file instead of truncating, `remove` leaves the mapping whole).
-            let map = unsafe { memmap2::Mmap::map(&file)? };
-            // Only a hint: a page that is not there yet is read when it is touched.
-            let _ = map.advise(memmap2::Advice::WillNeed);
-            Ok(FileBytes::new(map))
+            let mapped = map(&path)?;
+            mapped.make_resident(0..mapped.len());
+            Ok(mapped)
         })
         .await
     }
@@ -179,6 +178,33 @@ impl Directory for DmaDirectory {
     async fn sync(&self) -> Result<()> {
         let path = self.path.to_path_buf();
         blocking("directory: sync", move || std::fs::File::open(path)?.sync_all()).await
+    }
+}
+
+/// Maps a whole file under the contract of `Directory::map`.
+fn map(path: &Path) -> std::io::Result<FileBytes> {
+    let file = std::fs::File::open(path)?;
+    if file.metadata()?.len() == 0 {
+        return Ok(FileBytes::new(Vec::new()));
+    }
+    // SAFETY: the contract of `Directory::map`: the file is complete and is never written, truncated or extended
+    // again (`create` makes a new file instead of truncating, `remove` leaves the mapping whole).
+    let map = unsafe { memmap2::Mmap::map(&file)? };
+    // Only a hint: a page that is not there yet is read when it is touched.
+    let _ = map.advise(memmap2::Advice::WillNeed);
+    Ok(FileBytes::held(Mapped(map)))
+}
+
+struct Mapped(memmap2::Mmap);
+
+impl Holder for Mapped {
+    fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    fn make_resident(&self, part: Range<usize>) {
+        // Linux 5.14. An older one reads each page when it is touched, as it does one that has been dropped since.
+        let _ = self.0.advise_range(memmap2::Advice::PopulateRead, part.start, part.len());
     }
 }
 

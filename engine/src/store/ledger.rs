@@ -155,6 +155,10 @@ impl<D: Directory> Directory for Ledgered<D> {
         self.inner.map(name).await
     }
 
+    async fn map_resident(&self, name: &str) -> Result<FileBytes> {
+        self.inner.map_resident(name).await
+    }
+
     async fn rename(&self, from: &str, to: &str) -> Result<()> {
         self.inner.rename(from, to).await
     }

@@ -7,7 +7,7 @@
 //! - after a failed `sync` the content of the file is unknown; it is never synced again.
 
 use std::future::Future;
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -26,12 +26,39 @@ pub const BLOCK: usize = 4096;
 
 /// Immutable bytes of a whole file, shared between threads: an image in memory or a mapped file.
 #[derive(Clone)]
-pub struct FileBytes(Arc<dyn AsRef<[u8]> + Send + Sync>);
+pub struct FileBytes(Arc<dyn Holder>);
+
+/// What the bytes of a file are held by.
+pub trait Holder: Send + Sync + 'static {
+    /// All of them.
+    fn bytes(&self) -> &[u8];
+
+    /// Reads a part into memory, and waits for the disk: whoever uses it soon after need not.
+    fn make_resident(&self, _part: Range<usize>) {}
+}
+
+struct InMemory<T>(T);
+
+impl<T: AsRef<[u8]> + Send + Sync + 'static> Holder for InMemory<T> {
+    fn bytes(&self) -> &[u8] {
+        self.0.as_ref()
+    }
+}
 
 impl FileBytes {
-    /// Wraps any owner of bytes: a `Vec<u8>`, a `memmap2::Mmap`.
+    /// Wraps any owner of bytes that are in memory.
     pub fn new(owner: impl AsRef<[u8]> + Send + Sync + 'static) -> FileBytes {
-        FileBytes(Arc::new(owner))
+        FileBytes::held(InMemory(owner))
+    }
+
+    /// Wraps a holder of bytes.
+    pub fn held(holder: impl Holder) -> FileBytes {
+        FileBytes(Arc::new(holder))
+    }
+
+    /// Reads a part into memory, and waits for the disk; not for a thread that serves.
+    pub fn make_resident(&self, part: Range<usize>) {
+        self.0.make_resident(part);
     }
 }
 
@@ -39,7 +66,7 @@ impl Deref for FileBytes {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        (*self.0).as_ref()
+        self.0.bytes()
     }
 }
 
@@ -67,6 +94,11 @@ pub trait Directory: Clone + 'static {
 
     /// Maps a whole immutable file. Only after its last write has completed and only for files never written again.
     fn map(&self, name: &str) -> impl Future<Output = Result<FileBytes>>;
+
+    /// The same, of a file that will be used at once: it is in memory when this returns.
+    fn map_resident(&self, name: &str) -> impl Future<Output = Result<FileBytes>> {
+        self.map(name)
+    }
 
     /// Atomically gives `from` the name `to`, replacing it.
     fn rename(&self, from: &str, to: &str) -> impl Future<Output = Result<()>>;
