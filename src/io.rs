@@ -21,6 +21,18 @@ pub enum Lane {
     Background,
 }
 
+/// What part of its core a job of maintenance takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Claim {
+    /// The time that nobody else wants: requests do not notice it, and on a core that never rests it nearly stands still.
+    Spare,
+    /// So many percent, whatever else there is to do.
+    Percent(u8),
+}
+
+/// Called by a job of maintenance every few microseconds: those who serve have the core.
+pub type GiveWay = Box<dyn Fn() + Send>;
+
 /// What one core offers to the code that runs on it. Cheap to clone.
 pub trait NodeIo: Clone + 'static {
     /// Its files.
@@ -52,11 +64,12 @@ pub trait NodeIo: Clone + 'static {
     /// How a piece of work shares the core; with a deadline (monotonic ns) after which it is told to stop.
     fn pace(&self, deadline_ns: Option<u64>) -> Self::Pace;
 
-    /// Runs long work (merges, writing images) on the core's maintenance thread, on `directory` opened there.
-    /// A panic in it becomes an error.
+    /// Runs long work (merges) on a maintenance thread of the core, on `directory` opened there; it is to give way often. A
+    /// panic in it becomes an error.
     fn maintain<T: Send + 'static>(
         &self,
+        claim: Claim,
         directory: &Self::Directory,
-        job: impl FnOnce(Self::Directory) -> LocalFuture<'static, T> + Send + 'static,
+        job: impl FnOnce(Self::Directory, GiveWay) -> LocalFuture<'static, T> + Send + 'static,
     ) -> LocalFuture<'static, ApiResult<T>>;
 }

@@ -18,7 +18,7 @@ use ringdex_engine::store::sim::SimDirectory;
 
 use crate::backend::LocalFuture;
 use crate::error::ApiResult;
-use crate::io::{Lane, NodeIo};
+use crate::io::{Claim, GiveWay, Lane, NodeIo};
 
 /// Milliseconds since 1970 at which every simulation begins.
 const START_MS: i64 = 1_700_000_000_000;
@@ -367,13 +367,14 @@ impl NodeIo for SimWorld {
 
     fn maintain<T: Send + 'static>(
         &self,
+        _: Claim,
         directory: &SimDirectory,
-        job: impl FnOnce(SimDirectory) -> LocalFuture<'static, T> + Send + 'static,
+        job: impl FnOnce(SimDirectory, GiveWay) -> LocalFuture<'static, T> + Send + 'static,
     ) -> LocalFuture<'static, ApiResult<T>> {
         let directory = directory.clone();
         Box::pin(async move {
             futures_lite::future::yield_now().await;
-            Ok(job(directory).await)
+            Ok(job(directory, Box::new(|| ())).await)
         })
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! lock the data directory, bind the port      (refusals name the remedy)
-//! coordination, per core serving + maintenance executors
+//! coordination, per core a serving and two maintenance executors
 //! HTTP accepts (503 until the state is there), the state is loaded and published, shards recover
 //! ```
 //!
@@ -27,11 +27,11 @@ use super::report::HttpCounters;
 use super::{ClusterCalls, Core, CoreCalls, Found, Shared, start_master};
 use crate::backend::NodeInfo;
 use crate::config::Config;
-use crate::io::{Lane, NodeIo};
+use crate::io::{Claim, Lane, NodeIo};
 use crate::mesh::{CallError, Desk, MAILBOX_MESSAGES_MAX, Mailbox};
 use crate::metastore::MetaStore;
 use crate::runtime::checks::{self, DataLock};
-use crate::runtime::{self, Executor, GlommioIo, Maintenance, Role};
+use crate::runtime::{self, Executor, GlommioIo, Maintainers, Maintenance, Role};
 
 /// How long requests in work may take after a stop was asked for.
 const DRAIN_WAIT: Duration = Duration::from_secs(10);
@@ -53,7 +53,7 @@ pub struct Node {
     listener: Option<ListenerHandle>,
     links: Links,
     sockets: Vec<Arc<Sockets>>,
-    maintenance: Vec<Arc<Mailbox<Maintenance>>>,
+    maintenance: Vec<Maintainers>,
     serving: Vec<Executor>,
     side: Vec<Executor>,
     address: SocketAddr,
@@ -91,8 +91,7 @@ impl Node {
         let cluster_links = Arc::clone(&links.cluster);
         let starting = Starting { begun, config, info, found };
         let (up_in, up_out) = mpsc::channel::<Result<(), String>>();
-        let maintenance: Vec<Arc<Mailbox<Maintenance>>> =
-            cpus.iter().map(|_| Mailbox::new(MAILBOX_MESSAGES_MAX)).collect();
+        let maintenance: Vec<Maintainers> = cpus.iter().map(|_| Maintainers::new(MAILBOX_MESSAGES_MAX)).collect();
         let sockets: Vec<Arc<Sockets>> = cpus.iter().map(|_| Mailbox::new(MAILBOX_MESSAGES_MAX)).collect();
 
         let http_spin = spin(&starting.config, "http.spin", Limits::default().spin)?;
@@ -103,10 +102,16 @@ impl Node {
         side.push(thread("coordination", Role::Coordination, &data, &up_in, move |up| {
             coordinate(starting, shared_in, going, cluster_links, up)
         })?);
-        for (number, cpu) in cpus.iter().copied().enumerate() {
-            let mailbox = Arc::clone(&maintenance[number]);
-            let role = Role::Maintenance { cpu };
-            side.push(thread(&format!("maintain-{number}"), role, &data, &up_in, move |up| async move {
+        let maintainers =
+            cpus.iter().copied().enumerate().flat_map(|core| Maintainers::CLAIMS.map(|claim| (core, claim)));
+        for ((number, cpu), claim) in maintainers {
+            let mailbox = Arc::clone(maintenance[number].mailbox(claim));
+            let role = Role::Maintenance { cpu, claim };
+            let name = match claim {
+                Claim::Spare => "maintain",
+                Claim::Percent(_) => "catch-up",
+            };
+            side.push(thread(&format!("{name}-{number}"), role, &data, &up_in, move |up| async move {
                 let io = GlommioIo::new(begun, None);
                 let _ = up.send(Ok(()));
                 runtime::serve_mailbox(mailbox, Rc::new(Maintenance), &io).await;
@@ -123,15 +128,15 @@ impl Node {
                 shared,
                 sockets: Arc::clone(&sockets[number]),
                 links: Arc::clone(&links.cores[number]),
-                maintenance: Arc::clone(&maintenance[number]),
+                maintenance: maintenance[number].clone(),
                 http_spin,
             };
             let role = Role::Serving { cpu, spin };
             serving.push(thread(&format!("core-{number}"), role, &data, &up_in, move |up| serve(seat, up))?);
         }
-        // Coordination, and two executors per core.
+        // Coordination, and the executors of each core.
         let all_up = || {
-            for _ in 0..=2 * cores {
+            for _ in 0..=(1 + Maintainers::CLAIMS.len()) * cores {
                 up_out.recv_timeout(UP_WAIT).map_err(|_| "an executor did not start in time".to_owned())??;
             }
             shared.recv_timeout(UP_WAIT).map_err(|_| "the coordination thread did not start".to_owned())
@@ -416,7 +421,7 @@ struct Seat {
     shared: mpsc::Receiver<Known>,
     sockets: Arc<Sockets>,
     links: Arc<CoreSessions>,
-    maintenance: Arc<Mailbox<Maintenance>>,
+    maintenance: Maintainers,
     http_spin: Duration,
 }
 

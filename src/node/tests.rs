@@ -319,6 +319,41 @@ fn nothing_idle_holds_up_a_deletion() {
 
 /// A copy that has no others is its own global checkpoint: what is committed needs no translog.
 #[test]
+fn a_forced_merge_ends_though_new_segments_keep_coming() {
+    let world = SimWorld::new(11);
+    world.block_on(async {
+        let cores = start(&world, Vec::new()).await.unwrap();
+        cores[0].update_state("create", put(index("a", 1, 1))).await.unwrap();
+        let id = shard("a", 0);
+        let segment = async |n: u64| {
+            cores[0].shard(&id, write(&n.to_string(), r#"{"n":1}"#)).await.unwrap();
+            cores[0].shard(&id, ShardRequest::Refresh).await.unwrap();
+        };
+        for n in 0..5 {
+            segment(n).await;
+        }
+        let merged = std::cell::Cell::new(false);
+        let force = async {
+            let wanted = ShardRequest::ForceMerge { max_segments: Some(1), only_expunge_deletes: false, flush: false };
+            cores[0].shard(&id, wanted).await.unwrap();
+            merged.set(true);
+        };
+        let writes = async {
+            let mut n = 5;
+            while !merged.get() {
+                segment(n).await;
+                n += 1;
+                assert!(n < 200, "it merges what comes after it");
+            }
+        };
+        futures_lite::future::zip(force, writes).await;
+        let Ok(ShardResponse::Stats(stats)) = cores[0].shard(&id, ShardRequest::Stats).await else { panic!("stats") };
+        assert_eq!(stats.merges_current, 0);
+        assert!(stats.merges_total >= 1);
+    });
+}
+
+#[test]
 fn a_lone_copy_keeps_no_history() {
     let world = SimWorld::new(9);
     world.block_on(async {

@@ -1,8 +1,10 @@
 //! glommio executors made trustworthy: everything the runtime needs so that the rest need not think about it.
 //!
-//! Per core: a *serving* executor (HTTP, shards) and a *maintenance* executor (merges, image writing) pinned to the same
-//! CPU at nice 19, so that the kernel, not our code, shares the core between them. One *coordination* executor, bound to
-//! no CPU, for the cluster state: no shard work can delay it.
+//! Per core: a *serving* executor (HTTP, shards) and two *maintenance* executors (merges) pinned to the same CPU, so that
+//! the kernel, not our code, shares the core between them: one at nice 19, which takes what is left, and one of normal
+//! priority for what has waited too long, which sleeps so that it takes no more than its part. Both give way every
+//! [`COURTESY`] to those who wake. One *coordination* executor, bound to no CPU, for the cluster state: no shard work can
+//! delay it.
 //!
 //! The guards, each with a test that fails without it:
 //!
@@ -37,7 +39,7 @@ use ringdex_engine::store::ledger::{Ledger, Ledgered, Purpose};
 
 use crate::backend::LocalFuture;
 use crate::error::{ApiError, ApiResult};
-use crate::io::{Lane, NodeIo};
+use crate::io::{Claim, GiveWay, Lane, NodeIo};
 use crate::mesh::{self, Desk, Mailbox, panic_text};
 use crate::stats::hot;
 
@@ -59,8 +61,13 @@ pub const PREEMPT: Duration = Duration::from_millis(2);
 const SERVING_IO_BYTES: usize = 4 << 20;
 /// Registered I/O memory of the others.
 const SIDE_IO_BYTES: usize = 1 << 20;
-/// The lowest priority that still gets its share of a busy core.
-const MAINTENANCE_NICE: i32 = 19;
+/// The priority of [`Claim::Spare`]: one part in seventy of a core that never rests. (`SCHED_IDLE` would take one in three
+/// hundred, and can hold a lock of the file system for as long as it waits.)
+const SPARE_NICE: i32 = 19;
+/// The longest that those who serve wait for maintenance on their core.
+const COURTESY: Duration = Duration::from_micros(50);
+/// What maintenance that has a part of the core works between two rests.
+const WORK: Duration = Duration::from_millis(1);
 
 /// What an executor is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,10 +79,12 @@ pub enum Role {
         /// How long to spin before sleeping; zero on a machine that is not ours alone.
         spin: Duration,
     },
-    /// Long work, on the CPU of a serving executor, at low priority.
+    /// Long work, on the CPU of a serving executor.
     Maintenance {
         /// The CPU.
         cpu: usize,
+        /// What part of it: the spare time, or any part.
+        claim: Claim,
     },
     /// The cluster state; on any CPU.
     Coordination,
@@ -186,7 +195,7 @@ where
     F: Future<Output = Result<(), String>> + 'static,
 {
     let placement = match role {
-        Role::Serving { cpu, .. } | Role::Maintenance { cpu } => Placement::Fixed(cpu),
+        Role::Serving { cpu, .. } | Role::Maintenance { cpu, .. } => Placement::Fixed(cpu),
         Role::Coordination => Placement::Unbound,
     };
     let mut builder = LocalExecutorBuilder::new(placement)
@@ -196,10 +205,12 @@ where
         .blocking_thread_pool_placement(PoolPlacement::Unbound(2));
     match role {
         Role::Serving { spin, .. } => builder = builder.io_memory(SERVING_IO_BYTES).spin_before_park(spin),
-        Role::Maintenance { .. } => {
-            // Before the executor is made: its kernel workers and blocking threads inherit the priority.
-            rustix::process::setpriority_process(None, MAINTENANCE_NICE)
-                .map_err(|e| format!("cannot lower the priority of a maintenance thread: {e}"))?;
+        Role::Maintenance { claim, .. } => {
+            if claim == Claim::Spare {
+                // Before the executor is made: its kernel workers and blocking threads inherit the priority.
+                rustix::process::setpriority_process(None, SPARE_NICE)
+                    .map_err(|e| format!("cannot lower the priority of a maintenance thread: {e}"))?;
+            }
             builder = builder.io_memory(SIDE_IO_BYTES);
         }
         Role::Coordination => builder = builder.io_memory(SIDE_IO_BYTES),
@@ -232,6 +243,52 @@ where
     })
 }
 
+/// How long work between two waits shares the core; cheap to ask.
+///
+/// A thread that has been woken on this CPU runs within [`COURTESY`]. The kernel does not see to it by itself: whatever the
+/// weights, a woken thread waits until the running one has used up its slice or the next tick comes, some milliseconds. At the
+/// end of a system call the running one is put aside at once.
+struct Courtesy {
+    claim: Claim,
+    yielded: Cell<Instant>,
+    /// When the thread rested last, and its CPU time then.
+    rested: Cell<(Instant, Duration)>,
+}
+
+impl Courtesy {
+    fn new(claim: Claim) -> Courtesy {
+        let now = Instant::now();
+        Courtesy { claim, yielded: Cell::new(now), rested: Cell::new((now, thread_cpu())) }
+    }
+
+    fn give_way(&self) {
+        if self.yielded.get().elapsed() < COURTESY {
+            return;
+        }
+        match self.claim {
+            Claim::Spare => std::thread::yield_now(),
+            Claim::Percent(percent) => {
+                let (since, before) = self.rested.get();
+                let worked = thread_cpu().saturating_sub(before);
+                if worked < WORK {
+                    std::thread::yield_now();
+                } else {
+                    let due = worked * 100 / u32::from(percent.clamp(1, 100));
+                    std::thread::sleep(due.saturating_sub(since.elapsed()));
+                    self.rested.set((Instant::now(), thread_cpu()));
+                }
+            }
+        }
+        self.yielded.set(Instant::now());
+    }
+}
+
+/// CPU time that this thread has had.
+fn thread_cpu() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec as u32)
+}
+
 /// Wakes the executor every `period`, whatever happens. A beat can itself be among the tasks that a park leaves
 /// unrun; then the next slower one wakes it. A start waits for one blocking call after the other, so at first it beats fast.
 pub fn heartbeat(period: Duration) {
@@ -262,6 +319,39 @@ pub async fn guarded(task: LocalFuture<'static, ()>) {
 /// What a maintenance executor hands to its jobs: nothing, they bring what they need.
 pub struct Maintenance;
 
+/// The maintenance executors of a core.
+#[derive(Clone)]
+pub struct Maintainers {
+    spare: Arc<Mailbox<Maintenance>>,
+    part: Arc<Mailbox<Maintenance>>,
+}
+
+impl Maintainers {
+    /// One claim of each executor.
+    pub const CLAIMS: [Claim; 2] = [Claim::Spare, Claim::Percent(50)];
+
+    /// Nothing serves them yet.
+    #[must_use]
+    pub fn new(messages_max: usize) -> Maintainers {
+        Maintainers { spare: Mailbox::new(messages_max), part: Mailbox::new(messages_max) }
+    }
+
+    /// Where jobs of a claim go.
+    #[must_use]
+    pub fn mailbox(&self, claim: Claim) -> &Arc<Mailbox<Maintenance>> {
+        match claim {
+            Claim::Spare => &self.spare,
+            Claim::Percent(_) => &self.part,
+        }
+    }
+
+    /// No more jobs.
+    pub fn close(&self) {
+        self.spare.close();
+        self.part.close();
+    }
+}
+
 /// The edge of the node over glommio: one per serving executor (or coordination, without maintenance).
 #[derive(Clone)]
 pub struct GlommioIo(Rc<Inner>);
@@ -270,7 +360,7 @@ struct Inner {
     search: TaskQueueHandle,
     write: TaskQueueHandle,
     background: TaskQueueHandle,
-    maintenance: Option<(Rc<Desk>, Arc<Mailbox<Maintenance>>)>,
+    maintenance: Option<(Rc<Desk>, Maintainers)>,
     origin: Instant,
     random: (RandomState, Cell<u64>),
 }
@@ -278,7 +368,7 @@ struct Inner {
 impl GlommioIo {
     /// Must be called in an executor. `origin` is where the monotonic clock starts, the same for all cores.
     #[must_use]
-    pub fn new(origin: Instant, maintenance: Option<(Rc<Desk>, Arc<Mailbox<Maintenance>>)>) -> GlommioIo {
+    pub fn new(origin: Instant, maintenance: Option<(Rc<Desk>, Maintainers)>) -> GlommioIo {
         let executor = glommio::executor();
         // Not `Latency::Matters`: its forced wake-ups are what makes glommio park too early, and the preemption timer
         // already bounds how long a queue waits.
@@ -353,20 +443,22 @@ impl NodeIo for GlommioIo {
 
     fn maintain<T: Send + 'static>(
         &self,
+        claim: Claim,
         directory: &Self::Directory,
-        job: impl FnOnce(Self::Directory) -> LocalFuture<'static, T> + Send + 'static,
+        job: impl FnOnce(Self::Directory, GiveWay) -> LocalFuture<'static, T> + Send + 'static,
     ) -> LocalFuture<'static, ApiResult<T>> {
         let path = directory.inner().path().to_owned();
         let ledger = directory.ledger().cloned().unwrap_or_default();
-        let Some((desk, mailbox)) = self.0.maintenance.clone() else {
+        let Some((desk, maintainers)) = self.0.maintenance.clone() else {
             let directory = directory.clone();
-            return Box::pin(async move { Ok(job(directory).await) });
+            return Box::pin(async move { Ok(job(directory, Box::new(|| ())).await) });
         };
         Box::pin(async move {
-            let call = desk.call(&mailbox, Lane::Background, move |_| {
+            let call = desk.call(maintainers.mailbox(claim), Lane::Background, move |_| {
                 Box::pin(async move {
                     let directory = open_directory(path, ledger, Purpose::Merges).await?;
-                    ApiResult::Ok(job(directory).await)
+                    let courtesy = Courtesy::new(claim);
+                    ApiResult::Ok(job(directory, Box::new(move || courtesy.give_way())).await)
                 })
             });
             call.await.map_err(ApiError::from)?
@@ -578,43 +670,59 @@ mod tests {
     }
 
     #[test]
-    fn maintenance_runs_elsewhere_at_low_priority_and_survives_panics() {
+    fn maintenance_runs_elsewhere_as_it_claims_and_survives_panics() {
         let dir = data();
-        let mailbox: Arc<Mailbox<Maintenance>> = Mailbox::new(16);
-        let served = Arc::clone(&mailbox);
-        let side = executor("side", Role::Maintenance { cpu: first_cpu() }, dir.path(), move || async move {
-            let io = GlommioIo::new(Instant::now(), None);
-            serve_mailbox(served, Rc::new(Maintenance), &io).await;
-            Ok(())
+        let maintainers = Maintainers::new(16);
+        let sides = Maintainers::CLAIMS.map(|claim| {
+            let served = Arc::clone(maintainers.mailbox(claim));
+            let role = Role::Maintenance { cpu: first_cpu(), claim };
+            executor("side", role, dir.path(), move || async move {
+                let io = GlommioIo::new(Instant::now(), None);
+                serve_mailbox(served, Rc::new(Maintenance), &io).await;
+                Ok(())
+            })
         });
         let path = dir.path().to_owned();
-        let closing = Arc::clone(&mailbox);
+        let closing = maintainers.clone();
         let serving = executor("front", serving(), dir.path(), move || async move {
             let desk = Desk::new();
             glommio::spawn_local(Rc::clone(&desk).serve()).detach();
-            let io = GlommioIo::new(Instant::now(), Some((desk, mailbox)));
+            let io = GlommioIo::new(Instant::now(), Some((desk, maintainers)));
             let directory = io.directory(&path.join("shard")).await.unwrap();
-            let here = std::thread::current().id();
-            let (there, nice, opened) = io
-                .maintain(&directory, |d| {
-                    Box::pin(async move {
-                        let nice = rustix::process::getpriority_process(None).unwrap();
-                        (std::thread::current().id(), nice, d.inner().path().to_owned())
-                    })
-                })
-                .await
-                .unwrap();
-            assert_ne!(here, there);
-            assert_eq!((nice, opened), (19, path.join("shard")));
-            assert!(rustix::process::getpriority_process(None).unwrap() < 19, "only maintenance gives way");
-            let panicked = io.maintain::<()>(&directory, |_| Box::pin(async { panic!("merge") })).await;
-            assert_eq!(panicked.unwrap_err().reason, "internal error: panicked: merge".replace("panicked: ", ""));
-            assert_eq!(io.maintain(&directory, |_| Box::pin(async { 5 })).await, Ok(5));
+            let thread = || (std::thread::current().id(), rustix::process::getpriority_process(None).unwrap());
+            let mut threads = vec![thread()];
+            for claim in Maintainers::CLAIMS {
+                let job = move |d: Ledgered<DmaDirectory>, give_way: GiveWay| -> LocalFuture<'static, _> {
+                    give_way();
+                    Box::pin(async move { (thread(), d.inner().path().to_owned()) })
+                };
+                let (there, opened) = io.maintain(claim, &directory, job).await.unwrap();
+                threads.push(there);
+                assert_eq!(opened, path.join("shard"));
+                let panicked = io.maintain::<()>(claim, &directory, |_, _| Box::pin(async { panic!("merge") })).await;
+                assert_eq!(panicked.unwrap_err().reason, "internal error: panicked: merge".replace("panicked: ", ""));
+                assert_eq!(io.maintain(claim, &directory, |_, _| Box::pin(async { 5 })).await, Ok(5));
+            }
+            assert_eq!(threads.iter().map(|t| t.1).collect::<Vec<_>>(), [0, 19, 0].map(|nice| nice.max(threads[0].1)));
+            threads.sort_by_key(|t| format!("{:?}", t.0));
+            threads.dedup_by_key(|t| t.0);
+            assert_eq!(threads.len(), 3, "threads of their own");
             Ok(())
         });
         serving.join().unwrap();
         closing.close();
-        side.join().unwrap();
+        sides.into_iter().for_each(|side| side.join().unwrap());
+    }
+
+    #[test]
+    fn maintenance_takes_no_more_than_its_part() {
+        let courtesy = Courtesy::new(Claim::Percent(25));
+        let (began, before) = (Instant::now(), thread_cpu());
+        while thread_cpu() - before < Duration::from_millis(20) {
+            courtesy.give_way();
+        }
+        // The last millisecond has not been slept for.
+        assert!(began.elapsed() >= Duration::from_millis(19 * 4), "{:?}", began.elapsed());
     }
 
     #[test]

@@ -171,7 +171,7 @@ pub struct Shard<I: NodeIo> {
     /// Ends a pause of [`checkpoint_task`](Self::checkpoint_task).
     beat_now: Signal,
     images_now: Signal,
-    merging: Cell<bool>,
+    merges: Rc<merge::Merges>,
     /// Of writers that find no room in the translog.
     room_backoff: RefCell<Backoff>,
     upkeep_backoff: RefCell<Backoff>,
@@ -275,7 +275,7 @@ impl<I: NodeIo> Shard<I> {
             damage_seen: Cell::new(0),
             beat_now: Signal::default(),
             images_now: Signal::default(),
-            merging: Cell::new(false),
+            merges: Rc::default(),
             room_backoff: RefCell::new(Backoff::new(ROOM_WAIT_MAX)),
             upkeep_backoff: RefCell::new(Backoff::new(UPKEEP_WAIT_MAX)),
             merge_backoff: RefCell::new(Backoff::new(UPKEEP_WAIT_MAX)),
@@ -896,7 +896,7 @@ impl<I: NodeIo> Shard<I> {
             request_cache_hits: answers.hits,
             request_cache_misses: answers.misses,
             request_cache_evictions: answers.evictions,
-            merges_current: u64::from(self.merging.get()),
+            merges_current: self.merges.count() as u64,
             merges_total: e.merges.get(),
             merges_time_ms: ms(&c.merge_ns),
             merges_docs: e.merged_docs.get(),

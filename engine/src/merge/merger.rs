@@ -23,7 +23,7 @@ use crate::segment::{ColumnKind, FieldSpec, TermsOption};
 /// Norm of documents in a field without norms, for score bounds.
 const NO_NORM: u8 = 1;
 /// Postings between two questions whether to yield.
-const PACE_POSTINGS: u32 = 2048;
+const PACE_POSTINGS: u32 = 512;
 
 /// A segment to be merged, with its deletes at the beginning of the merge.
 #[derive(Clone, Debug)]

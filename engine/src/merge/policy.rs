@@ -80,6 +80,11 @@ impl MergeCandidate {
     }
 }
 
+fn documents_and_deleted(segments: &[SegmentSize]) -> (u64, u64) {
+    let documents = segments.iter().map(|s| u64::from(s.doc_count)).sum();
+    (documents, segments.iter().map(|s| u64::from(s.deleted_count)).sum())
+}
+
 /// A candidate while it is being compared.
 struct Scored {
     members: Vec<usize>,
@@ -90,16 +95,11 @@ impl TieredMergePolicy {
     /// Merges that are due now; none overlap.
     #[must_use]
     pub fn find_merges(&self, segments: &[SegmentSize]) -> Vec<MergeCandidate> {
-        let documents: u64 = segments.iter().map(|s| u64::from(s.doc_count)).sum();
-        let deleted: u64 = segments.iter().map(|s| u64::from(s.deleted_count)).sum();
+        let (documents, deleted) = documents_and_deleted(segments);
         let deleted_pct = 100.0 * deleted as f64 / documents.max(1) as f64;
         let giant_running = segments.iter().any(|s| s.merging && s.live_bytes() > self.max_merged_segment / 2);
 
-        // Segments too large to be merged wait until enough of them is deleted.
-        let waits = |s: &SegmentSize| {
-            s.live_bytes() > self.max_merged_segment / 2
-                && (deleted_pct <= self.deletes_pct_allowed || s.deleted_pct() <= self.deletes_pct_allowed)
-        };
+        let waits = |s: &SegmentSize| self.waits(s, deleted_pct);
         let mut free: Vec<&SegmentSize> = segments.iter().filter(|s| !s.merging && !waits(s)).collect();
         free.sort_by(|a, b| b.live_bytes().cmp(&a.live_bytes()).then(a.id.cmp(&b.id)));
         let counted: Vec<&SegmentSize> = segments.iter().filter(|s| !waits(s)).collect();
@@ -120,6 +120,21 @@ impl TieredMergePolicy {
             merges.push(MergeCandidate::of(ids));
         }
         merges
+    }
+
+    /// How far merging is behind: segments, as a multiple of what is allowed. Merges begin above 1.
+    #[must_use]
+    pub fn lag(&self, segments: &[SegmentSize]) -> f64 {
+        let (documents, deleted) = documents_and_deleted(segments);
+        let deleted_pct = 100.0 * deleted as f64 / documents.max(1) as f64;
+        let counted: Vec<&SegmentSize> = segments.iter().filter(|s| !self.waits(s, deleted_pct)).collect();
+        counted.len() as f64 / self.allowed_count(&counted) as f64
+    }
+
+    /// Whether a segment is too large to be merged until enough of it is deleted.
+    fn waits(&self, segment: &SegmentSize, deleted_pct: f64) -> bool {
+        segment.live_bytes() > self.max_merged_segment / 2
+            && (deleted_pct <= self.deletes_pct_allowed || segment.deleted_pct() <= self.deletes_pct_allowed)
     }
 
     fn floored(&self, bytes: u64) -> u64 {
@@ -260,6 +275,19 @@ mod tests {
         let merges = policy.find_merges(&eleven);
         assert_eq!(merges.len(), 1);
         assert_eq!(merges[0].segments.len(), 10);
+    }
+
+    #[test]
+    fn lag_is_a_multiple_of_the_allowed_segments() {
+        let policy = TieredMergePolicy::default();
+        let small = |count| -> Vec<SegmentSize> { (0..count).map(|i| segment(i, MB, 0)).collect() };
+        assert_eq!(policy.lag(&small(10)), 1.0);
+        assert_eq!(policy.lag(&small(20)), 2.0);
+        let mut merging = small(20);
+        merging.iter_mut().for_each(|s| s.merging = true);
+        assert_eq!(policy.lag(&merging), 2.0, "they are still there");
+        let giants: Vec<_> = (0..50).map(|i| segment(i, 5000 * MB, 0)).collect();
+        assert_eq!(policy.lag(&giants), 0.0, "nobody could merge them");
     }
 
     #[test]

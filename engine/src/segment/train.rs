@@ -32,7 +32,7 @@ const PIECE_STRINGS: usize = PIECE_LEN - STRING_LEN + 1;
 /// Bits of a string's place in the counts.
 const COUNT_BITS: u32 = 18;
 /// Strings between two questions whether to yield.
-const PACE_STRINGS: usize = 4096;
+const PACE_STRINGS: usize = 1024;
 /// What the tables are counted from: documents, and bytes of each.
 const TABLE_SAMPLES_LEN: usize = 96 << 10;
 const TABLE_SAMPLE_LEN_MAX: usize = 4 << 10;
