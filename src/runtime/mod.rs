@@ -2,8 +2,8 @@
 //!
 //! Per core: a *serving* executor (HTTP, shards) and two *maintenance* executors (merges) pinned to the same CPU, so that
 //! the kernel, not our code, shares the core between them: one at nice 19, which takes what is left, and one of normal
-//! priority for what has waited too long, which sleeps so that it takes no more than its part. Both give way every
-//! [`COURTESY`] to those who wake. One *coordination* executor, bound to no CPU, for the cluster state: no shard work can
+//! priority for what has waited too long, which sleeps so that it takes no more than its part. Both give way every 50 µs to
+//! those who wake. One *coordination* executor, bound to no CPU, for the cluster state: no shard work can
 //! delay it.
 //!
 //! The guards, each with a test that fails without it:
