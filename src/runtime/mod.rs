@@ -51,9 +51,10 @@ pub const SIDE_HEARTBEAT: Duration = Duration::from_millis(25);
 const START_BEAT: Duration = Duration::from_millis(1);
 /// How many of them.
 const START_BEATS: usize = 1000;
-/// How long an executor may take to poll its first task before another is tried; doubled each time.
-const FIRST_POLL_WAIT: Duration = Duration::from_secs(2);
-const FIRST_POLL_TRIES: u32 = 4;
+/// How long an executor may take to poll its first task before another is tried; doubled each time. It takes some
+/// milliseconds; a try too many costs a thread that ends at once, a wait too long is the start's.
+const FIRST_POLL_WAIT: Duration = Duration::from_millis(100);
+const FIRST_POLL_TRIES: u32 = 8;
 /// How long a task queue runs before the rings are looked at again. Under a millisecond glommio 0.9 hangs.
 pub const PREEMPT: Duration = Duration::from_millis(2);
 /// Registered I/O memory of a serving executor. The kernel pins all of it at once, so it counts from the start; what does
