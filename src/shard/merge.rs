@@ -278,13 +278,15 @@ impl<I: NodeIo> Shard<I> {
                 return Err(e);
             }
         };
-        self.let_go(replaced);
-        if let Err(e) = &finished {
-            // Stopped: the shard is closing, and the next life merges.
-            if !matches!(e, Error::Stopped) {
-                self.engine.fail(e);
+        match &finished {
+            Ok(()) => self.let_go(replaced),
+            Err(e) => {
+                // Stopped: the shard is closing, and the next life merges.
+                if !matches!(e, Error::Stopped) {
+                    self.engine.fail(e);
+                }
+                self.give_up(target, &name).await;
             }
-            self.give_up(target, &name).await;
         }
         finished.map(|()| Some(target)).map_err(ApiError::from)
     }

@@ -80,11 +80,6 @@ impl MergeCandidate {
     }
 }
 
-fn documents_and_deleted(segments: &[SegmentSize]) -> (u64, u64) {
-    let documents = segments.iter().map(|s| u64::from(s.doc_count)).sum();
-    (documents, segments.iter().map(|s| u64::from(s.deleted_count)).sum())
-}
-
 /// A candidate while it is being compared.
 struct Scored {
     members: Vec<usize>,
@@ -95,14 +90,13 @@ impl TieredMergePolicy {
     /// Merges that are due now; none overlap.
     #[must_use]
     pub fn find_merges(&self, segments: &[SegmentSize]) -> Vec<MergeCandidate> {
-        let (documents, deleted) = documents_and_deleted(segments);
-        let deleted_pct = 100.0 * deleted as f64 / documents.max(1) as f64;
+        let documents: u64 = segments.iter().map(|s| u64::from(s.doc_count)).sum();
+        let deleted: u64 = segments.iter().map(|s| u64::from(s.deleted_count)).sum();
         let giant_running = segments.iter().any(|s| s.merging && s.live_bytes() > self.max_merged_segment / 2);
 
-        let waits = |s: &SegmentSize| self.waits(s, deleted_pct);
-        let mut free: Vec<&SegmentSize> = segments.iter().filter(|s| !s.merging && !waits(s)).collect();
+        let counted = self.counted(segments);
+        let mut free: Vec<&SegmentSize> = counted.iter().copied().filter(|s| !s.merging).collect();
         free.sort_by(|a, b| b.live_bytes().cmp(&a.live_bytes()).then(a.id.cmp(&b.id)));
-        let counted: Vec<&SegmentSize> = segments.iter().filter(|s| !waits(s)).collect();
         let allowed = self.allowed_count(&counted);
         let mut pending_deletes = deleted as f64;
         let allowed_deletes = self.deletes_pct_allowed * documents as f64 / 100.0;
@@ -125,16 +119,20 @@ impl TieredMergePolicy {
     /// How far merging is behind: segments, as a multiple of what is allowed. Merges begin above 1.
     #[must_use]
     pub fn lag(&self, segments: &[SegmentSize]) -> f64 {
-        let (documents, deleted) = documents_and_deleted(segments);
-        let deleted_pct = 100.0 * deleted as f64 / documents.max(1) as f64;
-        let counted: Vec<&SegmentSize> = segments.iter().filter(|s| !self.waits(s, deleted_pct)).collect();
+        let counted = self.counted(segments);
         counted.len() as f64 / self.allowed_count(&counted) as f64
     }
 
-    /// Whether a segment is too large to be merged until enough of it is deleted.
-    fn waits(&self, segment: &SegmentSize, deleted_pct: f64) -> bool {
-        segment.live_bytes() > self.max_merged_segment / 2
-            && (deleted_pct <= self.deletes_pct_allowed || segment.deleted_pct() <= self.deletes_pct_allowed)
+    /// All but those too large to be merged, which wait until enough of them is deleted.
+    fn counted<'s>(&self, segments: &'s [SegmentSize]) -> Vec<&'s SegmentSize> {
+        let documents: u64 = segments.iter().map(|s| u64::from(s.doc_count)).sum();
+        let deleted: u64 = segments.iter().map(|s| u64::from(s.deleted_count)).sum();
+        let deleted_pct = 100.0 * deleted as f64 / documents.max(1) as f64;
+        let waits = |s: &SegmentSize| {
+            s.live_bytes() > self.max_merged_segment / 2
+                && (deleted_pct <= self.deletes_pct_allowed || s.deleted_pct() <= self.deletes_pct_allowed)
+        };
+        segments.iter().filter(|s| !waits(s)).collect()
     }
 
     fn floored(&self, bytes: u64) -> u64 {
