@@ -152,6 +152,12 @@ impl<S: 'static> Mailbox<S> {
         self.bell.ring();
     }
 
+    /// Whether no more messages are taken.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
     /// Messages waiting.
     #[must_use]
     pub fn len(&self) -> usize {

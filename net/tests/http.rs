@@ -13,12 +13,17 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use glommio::{LocalExecutorBuilder, Placement};
-use ringdex_net::http::{Acceptor, BodyError, Budget, Connections, Handler, Limits, Refusal, Request, Response};
+use ringdex_net::http::{
+    Acceptor, BodyError, Budget, Connections, Cores, Handler, Limits, Moving, Neighbours, Refusal, Request, Response,
+    WorkedOn,
+};
+use socket2::Socket;
 
 /// Echoes: method, path and the body's length and sum.
 struct Echo {
     dropped: Arc<AtomicU64>,
     started: Arc<AtomicU64>,
+    core: usize,
 }
 
 struct CountDrop(Arc<AtomicU64>, Cell<bool>);
@@ -31,12 +36,17 @@ impl Drop for CountDrop {
 }
 
 fn text(status: u16, body: impl Into<Bytes>) -> Response {
-    Response { status, headers: vec![("content-type".into(), "text/plain".into())], body: body.into(), length: None }
+    Response {
+        status,
+        headers: vec![("content-type".into(), "text/plain".into())],
+        body: body.into(),
+        ..Response::default()
+    }
 }
 
 impl Handler for Echo {
     fn handle(&self, mut request: Request) -> Pin<Box<dyn Future<Output = Response>>> {
-        let (dropped, started) = (Arc::clone(&self.dropped), Arc::clone(&self.started));
+        let (dropped, started, core) = (Arc::clone(&self.dropped), Arc::clone(&self.started), self.core);
         Box::pin(async move {
             let path = request.uri.path().to_owned();
             match path.as_str() {
@@ -74,6 +84,10 @@ impl Handler for Echo {
                         Err(e) => return text(400, e.to_string()),
                     }
                 }
+            }
+            if let Some(work) = path.strip_prefix("/work/") {
+                let worked_on = WorkedOn::One(work.parse().unwrap());
+                return Response { worked_on, ..text(200, format!("{core} {size} {sum}")) };
             }
             text(200, format!("{} {path} {size} {sum}", request.method))
         })
@@ -124,36 +138,63 @@ fn server(limits: Limits) -> Server {
 }
 
 fn server_of(limits: Limits, body_bytes: u64) -> Server {
+    server_with(1, limits, body_bytes)
+}
+
+/// What an executor of a server is given to do.
+enum Connection {
+    New(Socket, SocketAddr),
+    Moving(Moving),
+}
+
+/// Of `count` executors, the first of which gets every new connection.
+fn server_with(count: usize, limits: Limits, body_bytes: u64) -> Server {
     let acceptor = Acceptor::bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = acceptor.address();
     let (dropped, started, stop) = (Arc::default(), Arc::default(), Arc::new(AtomicBool::new(false)));
-    let (socket_in, socket_out) = mpsc::channel();
+    let (connections_in, connections_out): (Vec<_>, Vec<_>) = (0..count).map(|_| mpsc::channel()).unzip();
     let (drained_in, drained) = mpsc::channel();
-    let echo = Echo { dropped: Arc::clone(&dropped), started: Arc::clone(&started) };
-    let stopping = Arc::clone(&stop);
-    let mut handle = acceptor
-        .start(move |socket, peer| {
-            let _ = socket_in.send((socket, peer));
-        })
-        .unwrap();
-    LocalExecutorBuilder::new(Placement::Unbound)
-        .io_memory(1 << 20)
-        .preempt_timer(Duration::from_millis(2))
-        .spawn(move || async move {
-            let connections =
-                Connections::new(echo, limits, std::rc::Rc::new(BodyBytes { limit: body_bytes, used: Cell::new(0) }));
+    let first = connections_in[0].clone();
+    let handle = acceptor.start(move |socket, peer| {
+        let _ = first.send(Connection::New(socket, peer));
+    });
+    let mut handle = Some(handle.unwrap());
+    let cores = Cores::new(count);
+    for (core, coming) in connections_out.into_iter().enumerate() {
+        let echo = Echo { dropped: Arc::clone(&dropped), started: Arc::clone(&started), core };
+        let (stopping, drained, mut handle, limits) =
+            (Arc::clone(&stop), drained_in.clone(), handle.take(), limits.clone());
+        let (cores, all) = (Arc::clone(&cores), connections_in.clone());
+        let serve = move || async move {
+            let budget = std::rc::Rc::new(BodyBytes { limit: body_bytes, used: Cell::new(0) });
+            let hand = Box::new(move |to: usize, moving| {
+                all[to].send(Connection::Moving(moving)).unwrap();
+                Ok(())
+            });
+            let neighbours = Neighbours { own: core, cores, hand };
+            let connections = Connections::new(echo, limits, budget, (count > 1).then_some(neighbours));
             glommio::spawn_local(std::rc::Rc::clone(&connections).sweep()).detach();
             while !stopping.load(Ordering::SeqCst) {
-                while let Ok((socket, peer)) = socket_out.try_recv() {
-                    glommio::spawn_local(std::rc::Rc::clone(&connections).serve(socket, peer)).detach();
+                while let Ok(connection) = coming.try_recv() {
+                    let connections = std::rc::Rc::clone(&connections);
+                    match connection {
+                        Connection::New(socket, peer) => glommio::spawn_local(connections.serve(socket, peer)).detach(),
+                        Connection::Moving(moving) => glommio::spawn_local(connections.resume(moving)).detach(),
+                    };
                 }
                 glommio::timer::sleep(Duration::from_millis(1)).await;
             }
-            handle.stop();
-            let clean = connections.drain(Duration::from_secs(2)).await;
-            drained_in.send(clean).unwrap();
-        })
-        .unwrap();
+            if let Some(handle) = &mut handle {
+                handle.stop();
+            }
+            drained.send(connections.drain(Duration::from_secs(2)).await).unwrap();
+        };
+        LocalExecutorBuilder::new(Placement::Unbound)
+            .io_memory(1 << 20)
+            .preempt_timer(Duration::from_millis(2))
+            .spawn(serve)
+            .unwrap();
+    }
     Server { address, dropped, started, stop, drained }
 }
 
@@ -249,6 +290,59 @@ fn one_connection_carries_many_requests_in_order() {
     client.send("OPTIONS /o HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
     assert_eq!(client.answer().body, b"OPTIONS /o 0 0");
     assert!(client.closed());
+}
+
+#[test]
+fn a_connection_goes_to_the_core_of_its_work_and_loses_nothing() {
+    let server = server_with(2, Limits::default(), 1 << 30);
+    let mut client = Client::new(&server);
+    // Requests without a pause, cut anywhere: it leaves with parts of the next ones read.
+    let ask = |client: &mut Client, work: usize, count: usize| {
+        let all: Vec<u8> = (0..count)
+            .flat_map(|n| {
+                let body = "a".repeat(n % 700);
+                format!("POST /work/{work} HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n{body}", body.len())
+                    .into_bytes()
+            })
+            .collect();
+        let mut socket = client.0.get_ref().try_clone().unwrap();
+        let sending = std::thread::spawn(move || {
+            for (n, piece) in all.chunks(997).enumerate() {
+                socket.write_all(piece).unwrap();
+                if n % 16 == 0 {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+            }
+        });
+        let mut cores = Vec::new();
+        for n in 0..count {
+            let body = String::from_utf8(client.answer().body).unwrap();
+            let (core, rest) = body.split_once(' ').unwrap();
+            assert_eq!(rest, format!("{} {}", n % 700, 97 * (n % 700)));
+            cores.push(core.parse::<usize>().unwrap());
+        }
+        sending.join().unwrap();
+        cores
+    };
+    // A few connections may go in a tick, so it may take until the next one.
+    let follows = |client: &mut Client, work: usize| {
+        until("the connection moves", || *ask(client, work, 300).last().unwrap() == work);
+        assert_eq!(ask(client, work, 300), vec![work; 300]);
+    };
+    for work in [1, 0, 1] {
+        follows(&mut client, work);
+    }
+    // Another one stays where its work is, and one that says it closes is closed, not moved.
+    let mut other = Client::new(&server);
+    assert_eq!(ask(&mut other, 0, 300), vec![0; 300]);
+    std::thread::sleep(Duration::from_millis(600));
+    ask(&mut other, 1, 15);
+    other.send("GET /work/1 HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+    assert_eq!(other.answer().body, b"0 0 0");
+    assert!(other.closed());
+    server.stop.store(true, Ordering::SeqCst);
+    assert!(client.closed());
+    assert!(server.drained.recv().unwrap() && server.drained.recv().unwrap());
 }
 
 #[test]

@@ -647,6 +647,8 @@ impl<I: NodeIo> Core<I> {
         let Some(core) = self.published.borrow().placement.core(&id.uuid, id.shard) else {
             return Box::pin(async move { Err(self.unavailable(&id, matches!(request, ShardRequest::Write(_)))) });
         };
+        #[cfg(feature = "glommio")]
+        super::visits::visit(core);
         let timeline = timeline::current();
         if core == self.number && timeline.is_none() {
             return Box::pin(self.local(id, request));

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use ringdex_engine::budget::{Exhausted, Pool, Taken};
 use ringdex_net::http::{self as net, BodyError, BodyReader, Refusal};
 
-use super::{Core, not_recovered};
+use super::{Core, not_recovered, visits};
 use crate::backend::{LocalFuture, SharedBackend};
 use crate::error::{ApiError, ApiResult};
 use crate::memory;
@@ -78,26 +78,30 @@ impl net::Handler for Api {
         let (backend, owner) = (Rc::clone(&self.backend), Rc::clone(&self.core));
         let (core, first_byte) = (self.core.number(), request.first_byte);
         Box::pin(async move {
-            let recovered = owner.is_recovered() || owner.until_recovered(JOIN_WAIT).await;
-            let response = match convert(request) {
-                Ok(request) if is_metrics(&backend, &request) => metrics(&backend, is_head).await,
-                Ok(mut request) if recovered || request.segments.is_empty() => match wants_timing(&mut request) {
-                    false => respond(router::handle(&backend, request).await),
-                    true => {
-                        let timeline = Timeline::new(core, None);
-                        timeline.note(Stage::HttpParse, first_byte, begun);
-                        let converted = Instant::now();
-                        timeline.note(Stage::Route, begun, converted);
-                        let work = router::handle(&backend, request);
-                        let response = respond(timeline::within(Rc::clone(&timeline), work).await);
-                        let answered = Instant::now();
-                        timeline.note(Stage::Coordinate, converted, answered);
-                        with_timing(response, &Account::new(first_byte, answered, timeline.take()))
-                    }
-                },
-                Ok(_) => error_response(not_recovered(), is_head),
-                Err(e) => error_response(e, is_head),
+            let answer = async {
+                let recovered = owner.is_recovered() || owner.until_recovered(JOIN_WAIT).await;
+                match convert(request) {
+                    Ok(request) if is_metrics(&backend, &request) => metrics(&backend, is_head).await,
+                    Ok(mut request) if recovered || request.segments.is_empty() => match wants_timing(&mut request) {
+                        false => respond(router::handle(&backend, request).await),
+                        true => {
+                            let timeline = Timeline::new(core, None);
+                            timeline.note(Stage::HttpParse, first_byte, begun);
+                            let converted = Instant::now();
+                            timeline.note(Stage::Route, begun, converted);
+                            let work = router::handle(&backend, request);
+                            let response = respond(timeline::within(Rc::clone(&timeline), work).await);
+                            let answered = Instant::now();
+                            timeline.note(Stage::Coordinate, converted, answered);
+                            with_timing(response, &Account::new(first_byte, answered, timeline.take()))
+                        }
+                    },
+                    Ok(_) => error_response(not_recovered(), is_head),
+                    Err(e) => error_response(e, is_head),
+                }
             };
+            let (mut response, worked_on) = visits::noting(answer).await;
+            response.worked_on = worked_on;
             stats::record_since(Stage::Request, begun);
             response
         })
@@ -146,7 +150,7 @@ async fn metrics(backend: &SharedBackend, is_head: bool) -> net::Response {
     let text = backend.metrics_text().await;
     let headers = vec![("content-type".to_owned(), "text/plain; version=0.0.4; charset=utf-8".to_owned())];
     let length = is_head.then_some(text.len());
-    net::Response { status: 200, headers, body: text.into(), length }
+    net::Response { status: 200, headers, body: text.into(), length, ..net::Response::default() }
 }
 
 fn refused(refusal: &Refusal) -> ApiError {
@@ -174,7 +178,7 @@ fn error_response(error: ApiError, is_head: bool) -> net::Response {
     headers.extend(error.headers.iter().map(|(name, value)| (name.clone().into_owned(), value.clone())));
     let body = Bytes::from(error.to_body().to_string());
     let length = is_head.then_some(body.len());
-    net::Response { status: error.status, headers, body, length }
+    net::Response { status: error.status, headers, body, length, ..net::Response::default() }
 }
 
 fn respond(rendered: Rendered) -> net::Response {
@@ -183,7 +187,7 @@ fn respond(rendered: Rendered) -> net::Response {
         headers.push(("content-type".to_owned(), content_type));
     }
     let length = Some(rendered.content_length);
-    net::Response { status: rendered.status, headers, body: rendered.body, length }
+    net::Response { status: rendered.status, headers, body: rendered.body, length, ..net::Response::default() }
 }
 
 fn convert(request: net::Request) -> ApiResult<Request> {

@@ -36,6 +36,8 @@ mod simulation;
 mod start;
 #[cfg(test)]
 mod tests;
+#[cfg(feature = "glommio")]
+mod visits;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};

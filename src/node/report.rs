@@ -17,6 +17,7 @@ pub struct HttpCounters {
     pub connections_total: u64,
     pub connections_refused: u64,
     pub connections_timed_out: u64,
+    pub connections_moved: u64,
     pub requests: u64,
     pub requests_total: u64,
 }
@@ -94,6 +95,7 @@ impl NodeReport {
             http.connections_total += core.http.connections_total;
             http.connections_refused += core.http.connections_refused;
             http.connections_timed_out += core.http.connections_timed_out;
+            http.connections_moved += core.http.connections_moved;
             http.requests += core.http.requests;
             http.requests_total += core.http.requests_total;
         }
@@ -135,6 +137,7 @@ impl NodeReport {
                 "total_opened": self.http.connections_total,
                 "refused": self.http.connections_refused,
                 "timed_out": self.http.connections_timed_out,
+                "moved": self.http.connections_moved,
                 "requests": self.http.requests_total,
                 "requests_in_flight": self.http.requests,
             },
@@ -165,6 +168,8 @@ impl NodeReport {
             "Connections that stalled.",
             http.connections_timed_out as f64,
         );
+        let moved = http.connections_moved as f64;
+        single("counter", "http_connections_moved_total", "Connections that went on on another core.", moved);
         single("gauge", "http_requests", "Requests in work.", http.requests as f64);
         single("counter", "http_requests_total", "Requests ever.", http.requests_total as f64);
         single("gauge", "indices", "Indices in the cluster state.", self.indices as f64);

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use ringdex_net::http::{Acceptor, AcceptorHandle, Connections, Limits};
+use ringdex_net::http::{Acceptor, AcceptorHandle, Connections, Cores, Limits, Moving, Neighbours};
 use ringdex_net::transport::{self, Admission, Identity, Listener, ListenerHandle, Own, Peers, Sessions, Transport};
 use ringdex_net::wire::Lane as WireLane;
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -119,6 +119,7 @@ impl Node {
             })?);
         }
         let mut serving = Vec::new();
+        let loads = Cores::new(cpus.len());
         let mut shared_out = shared_out.into_iter();
         let shared = shared_out.next().expect("one more than cores");
         for ((number, cpu), shared) in cpus.iter().copied().enumerate().zip(shared_out) {
@@ -126,7 +127,8 @@ impl Node {
                 number,
                 begun,
                 shared,
-                sockets: Arc::clone(&sockets[number]),
+                sockets: sockets.clone(),
+                loads: Arc::clone(&loads),
                 links: Arc::clone(&links.cores[number]),
                 maintenance: maintenance[number].clone(),
                 http_spin,
@@ -419,7 +421,9 @@ struct Seat {
     number: usize,
     begun: Instant,
     shared: mpsc::Receiver<Known>,
-    sockets: Arc<Sockets>,
+    /// Of all cores.
+    sockets: Vec<Arc<Sockets>>,
+    loads: Arc<Cores>,
     links: Arc<CoreSessions>,
     maintenance: Maintainers,
     http_spin: Duration,
@@ -450,8 +454,10 @@ async fn serve(seat: Seat, up: mpsc::Sender<Result<(), String>>) -> Result<(), S
         spin: seat.http_spin,
         ..default
     };
-    let connections =
-        Connections::new(Api::new(Rc::clone(&core)), limits, Rc::new(Bodies::of(&shared.memory.requests)));
+    let sockets = Arc::clone(&seat.sockets[seat.number]);
+    let neighbours = neighbours(seat.number, seat.loads, seat.sockets);
+    let bodies = Rc::new(Bodies::of(&shared.memory.requests));
+    let connections = Connections::new(Api::new(Rc::clone(&core)), limits, bodies, neighbours);
     let counted = Rc::clone(&connections);
     core.set_http_counters(move || {
         let c = counted.counters();
@@ -460,18 +466,33 @@ async fn serve(seat: Seat, up: mpsc::Sender<Result<(), String>>) -> Result<(), S
             connections_total: c.connections_total,
             connections_refused: c.connections_refused,
             connections_timed_out: c.connections_timed_out,
+            connections_moved: c.connections_moved,
             requests: c.requests,
             requests_total: c.requests_total,
         }
     });
     io.spawn(Lane::Background, Box::pin(Rc::clone(&connections).sweep()));
-    let (spawner, sockets) = (io.clone(), seat.sockets);
+    let spawner = io.clone();
     // Connections bound themselves; a job of this mailbox is a whole connection.
     let accepting = async move { sockets.serve(connections, usize::MAX, |lane, task| spawner.spawn(lane, task)).await };
     io.spawn(Lane::Search, Box::pin(accepting));
     let _ = up.send(Ok(()));
     runtime::serve_mailbox(Arc::clone(&shared.cores[seat.number]), core, &io).await;
     Ok(())
+}
+
+/// The other cores, as a core's connections reach them; none if there are none.
+fn neighbours(own: usize, cores: Arc<Cores>, sockets: Vec<Arc<Sockets>>) -> Option<Neighbours> {
+    let hand = move |core: usize, moving: Moving| {
+        let to: &Arc<Sockets> = &sockets[core];
+        // Refused, the connection would be lost; acceptor and other cores cannot fill the rest before this one is in.
+        if to.is_closed() || to.len() > MAILBOX_MESSAGES_MAX / 2 {
+            return Err(moving);
+        }
+        let _ = to.post(Lane::Search, move |connections| Box::pin(connections.resume(moving)));
+        Ok(())
+    };
+    (cores.count() > 1).then(|| Neighbours { own, cores, hand: Box::new(hand) })
 }
 
 /// Deals connections out to the cores in turn.

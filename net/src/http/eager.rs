@@ -31,12 +31,14 @@ pub(super) struct Eager {
     spin: Duration,
     last: Cell<u64>,
     streak: Cell<u32>,
+    /// How long it has looked, all in all.
+    looked: Cell<Duration>,
 }
 
 impl Eager {
     /// Looks for at most `spin`.
     pub(super) fn new(spin: Duration) -> Eager {
-        Eager { spin, last: Cell::new(u64::MAX), streak: Cell::new(0) }
+        Eager { spin, last: Cell::new(u64::MAX), streak: Cell::new(0), looked: Cell::default() }
     }
 
     fn begins(&self, connection: u64) {
@@ -48,19 +50,24 @@ impl Eager {
         self.last.get() == connection && self.streak.get() >= ALONE_MIN
     }
 
+    /// How long the core has looked at connections since it began.
+    pub(super) fn looked(&self) -> Duration {
+        self.looked.get()
+    }
+
     /// Asks `look` until it finds something, the time is up, or the executor wants to run.
     pub(super) fn look<T>(&self, mut look: impl FnMut() -> Option<T>) -> Option<T> {
         let (executor, begun) = (glommio::executor(), Instant::now());
-        while !executor.need_preempt() && begun.elapsed() < self.spin {
+        let (mut found, mut looked) = (None, Duration::ZERO);
+        while found.is_none() && !executor.need_preempt() && looked < self.spin {
             for _ in 0..HINTS {
                 std::hint::spin_loop();
             }
-            let found = look();
-            if found.is_some() {
-                return found;
-            }
+            found = look();
+            looked = begun.elapsed();
         }
-        None
+        self.looked.set(self.looked.get() + looked);
+        found
     }
 }
 

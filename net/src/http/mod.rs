@@ -1,7 +1,7 @@
 //! HTTP/1.1 for one core: connections, limits, bodies; nothing of what a path means.
 //!
 //! ```text
-//! acceptor thread (one, blocking accept)  --round robin-->  Connections::serve on each core
+//! acceptor thread (one, blocking accept)  --round robin-->  Connections::serve on each core  <-- between requests: `home` -->
 //!                                                             | hyper over `Stream`, the glommio adapter
 //!                                                             v
 //!                                                           Handler::handle(Request) -> Response
@@ -18,6 +18,7 @@ mod accept;
 mod body;
 mod eager;
 mod encoding;
+mod home;
 mod server;
 mod stream;
 
@@ -30,6 +31,7 @@ use bytes::Bytes;
 
 pub use accept::{Acceptor, AcceptorHandle};
 pub use body::{BodyError, BodyReader};
+pub use home::{Cores, Moving, Neighbours, WorkedOn};
 pub use hyper::{HeaderMap, Method, Uri, header};
 pub use server::{Connections, Counters};
 
@@ -76,6 +78,8 @@ pub struct Response {
     pub body: Bytes,
     /// For HEAD without a body: the length GET would answer.
     pub length: Option<usize>,
+    /// Where its work was done: the connection may go there.
+    pub worked_on: WorkedOn,
 }
 
 /// Why a request was answered without being handled.
@@ -122,7 +126,7 @@ pub struct Limits {
     pub header_bytes_max: usize,
     /// `http.max_content_length`, of the decoded body: beyond it 413.
     pub body_bytes_max: u64,
-    /// Connections of this core: beyond it a new one is closed at once.
+    /// Connections of this core: beyond it a new one is closed at once, and none comes from another core.
     pub connections_max: usize,
     /// From the first byte of a request to the end of its head; then the connection is closed.
     pub header_timeout: Duration,

@@ -1,6 +1,7 @@
 //! The connections of one core.
 //!
 //! - A connection is one future; requests on it are handled one after the other, in order.
+//! - Between two requests a connection may go to another core: see [`super::home`].
 //! - When the client closes its side the request in work is dropped, as Elasticsearch does (a half-closed socket and a
 //!   dead one look the same from here, and work nobody waits for must stop).
 //! - What the handler leaves of a body is read and thrown away up to a bound, so that the connection can be used again.
@@ -12,7 +13,7 @@ use std::convert::Infallible;
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
-use std::pin::pin;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
@@ -31,6 +32,7 @@ use socket2::Socket;
 use super::body::{BodyReader, Source};
 use super::eager::Eager;
 use super::encoding::{self, Decoder};
+use super::home::{Homes, Leaning, Moving, Neighbours};
 use super::stream::{Fate, Stream, Tick, TickLimits, Watch};
 use super::{Budget, Handler, Limits, Refusal, Request, Response};
 
@@ -58,6 +60,8 @@ pub struct Counters {
     pub requests: u64,
     /// Answers that were compressed.
     pub compressed_total: u64,
+    /// Connections that went on on another core.
+    pub connections_moved: u64,
 }
 
 /// All connections of a core, and what they have in common.
@@ -69,18 +73,30 @@ pub struct Connections<H> {
     next_id: Cell<u64>,
     eager: Rc<Eager>,
     budget: Rc<dyn Budget>,
+    /// None: connections stay where they are accepted.
+    homes: Option<Homes>,
+    /// Connections that have asked something in this tick.
+    active: Cell<u32>,
     draining: Cell<bool>,
     counters: Cell<Counters>,
 }
 
 impl<H: Handler> Connections<H> {
-    /// No connections yet.
-    pub fn new(handler: H, limits: Limits, budget: Rc<dyn Budget>) -> Rc<Connections<H>> {
+    /// No connections yet. With `neighbours` they may go to other cores, and come from there.
+    pub fn new(
+        handler: H,
+        limits: Limits,
+        budget: Rc<dyn Budget>,
+        neighbours: Option<Neighbours>,
+    ) -> Rc<Connections<H>> {
         let eager = Rc::new(Eager::new(limits.spin));
+        let homes = neighbours.map(|neighbours| Homes::new(neighbours, limits.connections_max));
         Rc::new(Connections {
             handler,
             limits,
             eager,
+            homes,
+            active: Cell::new(0),
             now: Rc::default(),
             watches: RefCell::default(),
             next_id: Cell::new(0),
@@ -100,10 +116,16 @@ impl<H: Handler> Connections<H> {
     /// Ends connections that stall; runs for ever, so the caller spawns it.
     pub async fn sweep(self: Rc<Self>) {
         let limits = TickLimits::new(&self.limits, TICK);
+        let mut use_of_time = UseOfTime::new(&self.eager);
         loop {
             glommio::timer::sleep(TICK).await;
             let now = self.now.get().wrapping_add(1);
             self.now.set(now);
+            let busy = use_of_time.busy(&self.eager);
+            let active = self.active.take();
+            if let Some(homes) = &self.homes {
+                homes.tick(busy, self.watches.borrow().len(), active);
+            }
             for watch in self.watches.borrow().values() {
                 if let Some(why) = watch.overdue(now, &limits) {
                     tracing::debug!(why, "closing a connection");
@@ -141,30 +163,51 @@ impl<H: Handler> Connections<H> {
         }
     }
 
-    /// Serves one connection to its end.
+    /// Serves a new connection until it ends, or goes to another core.
     pub async fn serve(self: Rc<Self>, socket: Socket, peer: SocketAddr) {
         self.count(|c| c.connections_total += 1);
         if self.draining.get() || self.watches.borrow().len() >= self.limits.connections_max {
             self.count(|c| c.connections_refused += 1);
             return;
         }
-        let id = self.next_id.get();
-        self.next_id.set(id + 1);
-        let watch = Rc::new(Watch::new(id, self.now.get()));
-        let _registered = Registration::new(&self, id, Rc::clone(&watch));
         if let Err(e) = socket.set_nonblocking(true) {
             tracing::debug!(error = %e, %peer, "a connection that cannot be used");
             return;
         }
+        self.resume(Moving { socket, peer, unread: Bytes::new(), moves: 0 }).await;
+    }
+
+    /// The same for one that comes from another core.
+    pub async fn resume(self: Rc<Self>, mut connection: Moving) {
+        // Where everything ends it ends between two requests.
+        while !self.draining.get() {
+            let Some((core, moving)) = Rc::clone(&self).stay(connection).await else { return };
+            let homes = self.homes.as_ref().expect("only they send a connection anywhere");
+            match homes.hand(core, moving) {
+                Ok(()) => return self.count(|c| c.connections_moved += 1),
+                Err(moving) => connection = moving,
+            }
+        }
+    }
+
+    /// Serves a connection for as long as it is on this core; where it goes from here.
+    async fn stay(self: Rc<Self>, connection: Moving) -> Option<(usize, Moving)> {
+        let Moving { socket, peer, unread, moves } = connection;
+        let id = self.next_id.get();
+        self.next_id.set(id + 1);
+        let watch = Rc::new(Watch::new(id, self.now.get()));
+        let _registered = Registration::new(&self, id, Rc::clone(&watch));
+        let leaning = Cell::new(Leaning::after(moves));
         let (now, eager) = (Rc::clone(&self.now), Rc::clone(&self.eager));
         let told = Rc::clone(&self);
         let sent = Rc::new(move |took| told.handler.sent(took));
-        let stream = Stream::new(TcpStream::from(socket), Rc::clone(&watch), now, eager, sent);
+        let stream = Stream::new(TcpStream::from(socket), unread, Rc::clone(&watch), now, eager, sent);
+        let leans = &leaning;
         let service = service_fn(|request| {
             let (this, watch) = (Rc::clone(&self), Rc::clone(&watch));
-            async move { Ok::<_, Infallible>(this.request(request, &watch, peer).await) }
+            async move { Ok::<_, Infallible>(this.request(request, &watch, leans, peer).await) }
         });
-        let connection = http1::Builder::new()
+        let mut connection = http1::Builder::new()
             // Gathering the answers to pipelined requests would also hold back the 400 to bytes that are no request.
             .pipeline_flush(false)
             .half_close(false)
@@ -172,7 +215,6 @@ impl<H: Handler> Connections<H> {
             // The sweeper keeps the time; hyper's timer would have to be Send.
             .header_read_timeout(None)
             .serve_connection(stream, service);
-        let mut connection = pin!(connection);
         let mut told = false;
         let ended = poll_fn(|cx| {
             loop {
@@ -182,10 +224,18 @@ impl<H: Handler> Connections<H> {
                     Fate::Drain if told => {}
                     Fate::Drain => {
                         told = true;
-                        connection.as_mut().graceful_shutdown();
+                        Pin::new(&mut connection).graceful_shutdown();
                     }
                 }
-                let polled = connection.as_mut().poll(cx);
+                let mut polled = Pin::new(&mut connection).poll(cx);
+                if polled.is_pending() && watch.leaves() {
+                    // Between two requests hyper ends here, and keeps what it has read of the next.
+                    Pin::new(&mut connection).graceful_shutdown();
+                    polled = Pin::new(&mut connection).poll(cx);
+                    if polled.is_pending() {
+                        watch.stays();
+                    }
+                }
                 // Only now, not in the read itself: hyper reads ahead before it has sent what it has.
                 if polled.is_ready() || !watch.looks(&self.eager) {
                     return polled;
@@ -195,6 +245,19 @@ impl<H: Handler> Connections<H> {
         .await;
         if let Err(e) = ended {
             tracing::debug!(error = %e, %peer, "connection ended");
+            return None;
+        }
+        let core = watch.left_for()?;
+        let parts = connection.into_parts();
+        let moves = leaning.get().moves() + 1;
+        match parts.io.into_parts() {
+            Ok((socket, before)) => {
+                Some((core, Moving { socket, peer, unread: joined(parts.read_buf, before), moves }))
+            }
+            Err(e) => {
+                tracing::warn!(error = %e, %peer, "a connection that cannot go to another core is closed");
+                None
+            }
         }
     }
 
@@ -202,6 +265,7 @@ impl<H: Handler> Connections<H> {
         &self,
         request: hyper::Request<Incoming>,
         watch: &Rc<Watch>,
+        leaning: &Cell<Leaning>,
         peer: SocketAddr,
     ) -> hyper::Response<Full<Bytes>> {
         let head_complete = Instant::now();
@@ -211,6 +275,9 @@ impl<H: Handler> Connections<H> {
             c.requests += 1;
         });
         let _in_work = InWork { connections: self, watch };
+        if watch.first_of_tick(self.now.get()) {
+            self.active.set(self.active.get() + 1);
+        }
 
         let (head, incoming) = request.into_parts();
         let is_head = head.method == Method::HEAD;
@@ -246,6 +313,16 @@ impl<H: Handler> Connections<H> {
         };
         if !drained {
             watch.linger();
+        }
+        if let Some(homes) = &self.homes
+            && drained
+            && !self.draining.get()
+        {
+            let mut leans = leaning.get();
+            if let Some(core) = homes.answered(&mut leans, response.worked_on) {
+                watch.send_to(core);
+            }
+            leaning.set(leans);
         }
         self.render(response, is_head, compress, !drained || self.draining.get()).await
     }
@@ -338,6 +415,40 @@ impl<H: Handler> Connections<H> {
         let mut counters = self.counters.get();
         change(&mut counters);
         self.counters.set(counters);
+    }
+}
+
+/// What was read of a connection's next requests, in the order that the client sent it.
+fn joined(first: Bytes, then: Bytes) -> Bytes {
+    match (first.is_empty(), then.is_empty()) {
+        (true, _) => then,
+        (_, true) => first,
+        (false, false) => [first, then].concat().into(),
+    }
+}
+
+/// What part of its time an executor works.
+struct UseOfTime {
+    at: Instant,
+    worked: Duration,
+}
+
+impl UseOfTime {
+    fn new(eager: &Eager) -> UseOfTime {
+        UseOfTime { at: Instant::now(), worked: UseOfTime::worked(eager) }
+    }
+
+    /// All it has worked. Looking for a request is rest.
+    fn worked(eager: &Eager) -> Duration {
+        glommio::executor().executor_stats().total_runtime().saturating_sub(eager.looked())
+    }
+
+    /// Per mille of the time since it was last asked.
+    fn busy(&mut self, eager: &Eager) -> u32 {
+        let now = UseOfTime { at: Instant::now(), worked: UseOfTime::worked(eager) };
+        let (took, worked) = (now.at - self.at, now.worked.saturating_sub(self.worked));
+        *self = now;
+        (worked.as_secs_f64() / took.as_secs_f64().max(1e-9) * 1000.0).min(1000.0) as u32
     }
 }
 

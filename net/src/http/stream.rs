@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 
 use futures_lite::{AsyncRead, AsyncWrite};
 use glommio::net::TcpStream;
+use hyper::body::{Buf, Bytes};
 use hyper::rt::ReadBufCursor;
-use socket2::SockRef;
+use socket2::{SockRef, Socket};
 
 use super::Limits;
 use super::eager::{Eager, Habit};
@@ -51,6 +52,10 @@ pub(super) struct Watch {
     in_work: Cell<bool>,
     /// The connection ends with bytes of the client unread.
     lingers: Cell<bool>,
+    /// The core that the connection goes to when it has had its answer.
+    goes_to: Cell<Option<usize>>,
+    /// It is on its way there.
+    leaving: Cell<bool>,
     /// The last answer is out, and what the client still sends is thrown away.
     linger_since: Cell<Option<Tick>>,
     fate: Cell<Fate>,
@@ -82,6 +87,8 @@ impl Watch {
             idle_since: Cell::new(now),
             in_work: Cell::default(),
             lingers: Cell::default(),
+            goes_to: Cell::default(),
+            leaving: Cell::default(),
             linger_since: Cell::default(),
             fate: Cell::default(),
             waker: RefCell::default(),
@@ -100,6 +107,35 @@ impl Watch {
         let looks = between && self.habit.borrow_mut().waits(eager, Instant::now());
         self.look.set(looks);
         looks
+    }
+
+    /// A request begins; whether it is the connection's first in the tick.
+    pub(super) fn first_of_tick(&self, now: Tick) -> bool {
+        self.idle_since.get() != now
+    }
+
+    /// The connection shall go on on another core.
+    pub(super) fn send_to(&self, core: usize) {
+        self.goes_to.set(Some(core));
+    }
+
+    /// Whether the connection leaves now: it shall, its answer is out, and it is not in another request.
+    pub(super) fn leaves(&self) -> bool {
+        let sent = self.answered.get().is_none() && self.write_since.get().is_none();
+        let leaves = self.goes_to.get().is_some() && sent && !self.in_work.get() && !self.lingers.get();
+        self.leaving.set(leaves);
+        leaves
+    }
+
+    /// It could not, and does not.
+    pub(super) fn stays(&self) {
+        self.goes_to.set(None);
+        self.leaving.set(false);
+    }
+
+    /// Where it goes, if it has left.
+    pub(super) fn left_for(&self) -> Option<usize> {
+        self.goes_to.get().filter(|_| self.leaving.get())
     }
 
     pub(super) fn request_begins(&self) -> Option<Instant> {
@@ -205,19 +241,28 @@ pub(super) struct Stream {
     eager: Rc<Eager>,
     /// Told how long each answer took to get out.
     sent: Rc<dyn Fn(Duration)>,
+    /// Read before the connection came to this core.
+    before: Bytes,
     lingered: usize,
 }
 
 impl Stream {
-    /// `socket` must not block.
+    /// `socket` must not block; `before` is what has been read off it.
     pub(super) fn new(
         socket: TcpStream,
+        before: Bytes,
         watch: Rc<Watch>,
         now: Rc<Cell<Tick>>,
         eager: Rc<Eager>,
         sent: Rc<dyn Fn(Duration)>,
     ) -> Stream {
-        Stream { socket, watch, now, eager, sent, lingered: 0 }
+        Stream { socket, watch, now, eager, sent, before, lingered: 0 }
+    }
+
+    /// The socket, for another core, and what has been read off it and not been asked for.
+    pub(super) fn into_parts(self) -> io::Result<(Socket, Bytes)> {
+        // A second descriptor: glommio's own goes with its poll, which this core may still have in flight.
+        Ok((SockRef::from(&self.socket).try_clone()?, self.before))
     }
 
     /// What the socket has at this moment; `None` if nothing.
@@ -251,9 +296,14 @@ impl hyper::rt::Read for Stream {
         READ.with_borrow_mut(|scratch| {
             let room = cursor.remaining().min(scratch.len());
             let into = &mut scratch[..room];
-            let read = match this.soon(into) {
-                Some(read) => read,
-                None => ready!(Pin::new(&mut this.socket).poll_read(cx, into)),
+            let read = if !this.before.is_empty() {
+                let n = room.min(this.before.len());
+                this.before.copy_to_slice(&mut into[..n]);
+                Ok(n)
+            } else if let Some(read) = this.soon(into) {
+                read
+            } else {
+                ready!(Pin::new(&mut this.socket).poll_read(cx, into))
             };
             // An error stays an error: `Ok` without bytes would mean a clean end.
             let n = read?;
@@ -291,6 +341,9 @@ impl hyper::rt::Write for Stream {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
+        if this.watch.leaving.get() {
+            return Poll::Ready(Ok(()));
+        }
         if this.watch.linger_since.get().is_none() {
             ready!(Pin::new(&mut this.socket).poll_close(cx))?;
             if !this.watch.lingers.get() {
