@@ -26,6 +26,10 @@ use crate::stats::Stage;
 /// What the translog needs beside id, routing and source: framing and the fixed part of an operation, rounded up.
 const OPERATION_OVERHEAD: usize = 128;
 
+/// Bytes of operations that other copies are sent at a time: they work on a part of a large request while this copy goes on. Small in
+/// tests, so that simulated requests come in parts, too.
+const PART_BYTES: usize = if cfg!(test) { 256 } else { 64 << 10 };
+
 /// An item's result and, if it changed something, where.
 type Item = (WriteResult, Option<Location>);
 
@@ -36,7 +40,8 @@ impl<I: NodeIo> Shard<I> {
         }
         self.check_primary()?;
         let replicates = self.replicates();
-        let mut operations = Vec::new();
+        let (mut operations, mut operation_bytes) = (Vec::new(), 0);
+        let mut parts = Vec::new();
         let pace = self.io.pace(None);
         let mut parsed = self.scratch.borrow_mut().pop().unwrap_or_default();
         let mut items = Vec::with_capacity(request.ops.len());
@@ -66,7 +71,14 @@ impl<I: NodeIo> Shard<I> {
                 Err(e) => Err(e),
             };
             // Nothing has waited since it was left there.
-            operations.extend(self.encoded.borrow_mut().take());
+            if let Some(operation) = self.encoded.borrow_mut().take() {
+                operation_bytes += operation.len();
+                operations.push(operation);
+            }
+            if operation_bytes >= PART_BYTES {
+                operation_bytes = 0;
+                parts.push(self.begin(std::mem::take(&mut operations)));
+            }
             items.push(item.map(|(result, location)| {
                 if location.is_some() {
                     last = last.max(location);
@@ -81,7 +93,9 @@ impl<I: NodeIo> Shard<I> {
             // While it becomes durable.
             self.soon_now.raise();
         }
-        let batch = (!operations.is_empty() || replicates && last.is_some()).then(|| self.begin(operations));
+        if !operations.is_empty() || replicates && last.is_some() && parts.is_empty() {
+            parts.push(self.begin(operations));
+        }
         if let Some(location) = last {
             // A request that insists on a sync makes an asynchronous translog sync now.
             let by_setting = self.settings.borrow().sync_each_request;
@@ -98,10 +112,13 @@ impl<I: NodeIo> Shard<I> {
                 }
             }
         }
-        if let Some((id, others)) = batch {
-            self.synced(id);
+        if !parts.is_empty() {
+            parts.iter().for_each(|(id, _)| self.synced(*id));
             let began = self.io.monotonic_ns();
-            let done = others.get().await;
+            let mut done = Ok(());
+            for (_, others) in parts {
+                done = done.and(others.get().await);
+            }
             self.timed(Stage::Replicate, began);
             done?;
         }
