@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use crate::engine::{Engine, Home, SegmentEntry, add};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::ids::{DocId, Generation, SegmentId};
 use crate::merge::merger::{self, DocMap, MergeSource, Merged};
 use crate::merge::policy::{MergeCandidate, SegmentSize};
@@ -17,9 +17,6 @@ use crate::segment::reader::SegmentReader;
 use crate::segment::segment_file_name;
 use crate::segment::writer::Codec;
 use crate::store::{Directory, File, FileBytes};
-
-/// Bytes that are read into memory between two questions to the pace.
-const RESIDENT_STEP: usize = 256 << 10;
 
 /// A merge to be done. `Send`: it runs on a maintenance thread.
 pub struct MergeJob {
@@ -48,26 +45,11 @@ impl MergeJob {
         let merged = merger::merge(&self.sources, self.target, self.codec, &mut sink, pace).await?;
         sink.finish().await?.close().await?;
         if merged.meta.is_some() {
-            self.make_resident(directory, pace).await?;
+            // Direct writes have left nothing of it in memory, and the segments that it replaces are there.
+            let bytes = directory.map(&self.name).await?;
+            SegmentReader::open(self.target, bytes)?.make_resident(u64::MAX, pace).await?;
         }
         Ok(merged)
-    }
-
-    /// Reads what searches will read of the new segment: direct writes have left nothing of it in memory, and the segments
-    /// that it replaces are there.
-    async fn make_resident<D: Directory, P: Pace>(&self, directory: &D, pace: &P) -> Result<()> {
-        let bytes = directory.map(&self.name).await?;
-        let sources = SegmentReader::open(self.target, bytes.clone())?.sources_extent();
-        for part in [0..sources.start, sources.end..bytes.len()] {
-            for at in part.clone().step_by(RESIDENT_STEP) {
-                pace.yield_if_needed().await;
-                if pace.stopped() {
-                    return Err(Error::Stopped);
-                }
-                bytes.make_resident(at..part.end.min(at + RESIDENT_STEP));
-            }
-        }
-        Ok(())
     }
 }
 

@@ -19,6 +19,7 @@ use crate::replica::{self, CopyState};
 use crate::search::Searcher;
 use crate::segment::live_docs::LiveDocs;
 use crate::segment::reader::SegmentReader;
+use crate::segment::segment_file_name;
 use crate::store::Directory;
 use crate::translog::{OperationReader, Options, Translog};
 use crate::write::buffer::IndexingBuffer;
@@ -180,12 +181,15 @@ impl<D: Directory> Engine<D> {
 pub(crate) async fn open_segments<D: Directory>(directory: &D, commit: &CommitPoint) -> Result<Vec<SegmentEntry>> {
     let mut segments = Vec::with_capacity(commit.segments.len());
     for committed in &commit.segments {
-        let bytes = directory.map(&committed.file).await?;
-        if bytes.len() as u64 != committed.size {
-            let reason = format!("{} bytes expected, {} found", committed.size, bytes.len());
-            return Err(Error::corrupt(committed.file.clone(), 0, reason));
-        }
-        let reader = SegmentReader::open(committed.id, bytes)?;
+        let (id, size) = (committed.id, committed.size);
+        let opened = directory.map_with(&committed.file, move |bytes| {
+            if bytes.len() as u64 != size {
+                let reason = format!("{size} bytes expected, {} found", bytes.len());
+                return Err(Error::corrupt(segment_file_name(id), 0, reason));
+            }
+            SegmentReader::open(id, bytes)
+        });
+        let reader = opened.await??;
         if reader.meta().crc != committed.crc || reader.doc_count() != committed.doc_count {
             return Err(Error::corrupt(committed.file.clone(), 0, "is not the segment that was committed"));
         }

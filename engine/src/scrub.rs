@@ -17,19 +17,22 @@ use crate::store::{Directory, File};
 const BLOCKS: usize = 16;
 
 impl<D: Directory> Engine<D> {
+    /// The segments that are in files now.
+    #[must_use]
+    pub fn readers_of_files(&self) -> Vec<(SegmentId, Arc<SegmentReader>)> {
+        let state = self.state.borrow();
+        let in_files = state.segments.iter().filter(|segment| segment.home != Home::Memory);
+        in_files.map(|segment| (segment.id, Arc::clone(&segment.reader))).collect()
+    }
+
     /// Reads the segment files there are now, from the disk and not through their maps. After each piece `go_on` is given its
     /// bytes: it may rest, and end it all. The bytes read.
     ///
     /// # Errors
     /// `Corrupt` for the first block that is not what was written. That does not fail the shard. `Io`.
     pub async fn scrub(&self, go_on: impl AsyncFn(u64) -> bool) -> Result<u64> {
-        let files: Vec<(SegmentId, Arc<SegmentReader>)> = {
-            let state = self.state.borrow();
-            let in_files = state.segments.iter().filter(|segment| segment.home != Home::Memory);
-            in_files.map(|segment| (segment.id, Arc::clone(&segment.reader))).collect()
-        };
         let mut read = 0;
-        for (id, reader) in files {
+        for (id, reader) in self.readers_of_files() {
             let file = match self.directory.open(&segment_file_name(id)).await {
                 Ok(file) => file,
                 // Merged into another meanwhile.

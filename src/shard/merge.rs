@@ -1,4 +1,4 @@
-//! Merging from the shard's side: what to merge, on the maintenance thread, and swapping the result in.
+//! What the maintenance thread does for a shard: merges (what to merge, and swapping the result in), and reading ahead after a start.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -18,6 +18,7 @@ use ringdex_engine::store::Directory;
 use rustc_hash::FxHashSet;
 
 use crate::backend::LocalFuture;
+use crate::config::machine_memory;
 use crate::error::{ApiError, ApiResult};
 use crate::io::{Claim, GiveWay, Lane, NodeIo};
 use crate::shard::{Shard, add};
@@ -56,6 +57,8 @@ fn claim(lag: f64) -> Claim {
 
 /// What searches are given to end in segments that have been merged; a longer one unmaps them itself.
 const LAST_SEARCHES: Duration = Duration::from_millis(100);
+/// The part of the machine's memory that a shard's files are read into after a start.
+const WARM_PART: u64 = 2;
 /// How often a forced merge looks whether others have ended.
 const MERGES_LOOK: Duration = Duration::from_millis(5);
 
@@ -238,6 +241,25 @@ impl<I: NodeIo> Shard<I> {
             self.timed_flush(false).await?;
         }
         Ok(())
+    }
+
+    /// Once, after the start: reads what searches will read into memory. Nobody waits for it.
+    pub(super) async fn warm_task(self: Rc<Self>) {
+        let readers = self.engine.readers_of_files();
+        let ends = Arc::clone(&self.merges_end);
+        let warm = self.io.maintain(Claim::Spare, self.engine.directory(), move |_, give_way| {
+            Box::pin(async move {
+                let pace = Wanted { ends, give_way };
+                let mut room = machine_memory() / WARM_PART;
+                for (_, reader) in readers {
+                    let Ok(read) = reader.make_resident(room, &pace).await else { return };
+                    room -= read;
+                }
+            })
+        });
+        if let Err(e) = warm.await {
+            tracing::warn!(index = %self.id.index, shard = self.id.shard, error = %e, "what searches read could not be read ahead");
+        }
     }
 
     /// A moment for other merges to end.

@@ -569,6 +569,7 @@ impl<I: NodeIo> Shard<I> {
         self.keep(Lane::Background, self.clone().image_task());
         self.keep(Lane::Background, self.clone().upkeep_task());
         self.keep(Lane::Background, self.clone().scrub_task());
+        self.keep(Lane::Background, self.clone().warm_task());
         if self.copies.is_some() {
             self.keep(Lane::Background, self.clone().checkpoint_task());
         }

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use crate::codec::crc32;
 use crate::error::{Error, Result};
 use crate::segment::file::CHECKED_LEN;
+use crate::store::FileBytes;
 
 /// How often damage was found by anybody in this process: who has seen this many need not look again.
 static FOUND: AtomicU64 = AtomicU64::new(0);
@@ -30,6 +31,7 @@ pub(crate) struct Checks(Option<Arc<Blocks>>);
 struct Blocks {
     name: String,
     file: Bytes,
+    held: FileBytes,
     body_len: usize,
     /// A bit each.
     verified: Box<[AtomicU64]>,
@@ -38,11 +40,18 @@ struct Blocks {
 
 impl Checks {
     /// Of a file whose checksums, which begin at `body_len`, are right.
-    pub fn new(name: &str, file: Bytes, body_len: u64) -> Checks {
+    pub fn new(name: &str, file: Bytes, held: FileBytes, body_len: u64) -> Checks {
         let body_len = body_len as usize;
         let words = body_len.div_ceil(CHECKED_LEN).div_ceil(64);
         let verified = (0..words).map(|_| AtomicU64::new(0)).collect();
-        Checks(Some(Arc::new(Blocks { name: name.to_owned(), file, body_len, verified, damage: OnceLock::new() })))
+        Checks(Some(Arc::new(Blocks {
+            name: name.to_owned(),
+            file,
+            held,
+            body_len,
+            verified,
+            damage: OnceLock::new(),
+        })))
     }
 
     /// Makes sure that these bytes of the file are what was written.
@@ -73,6 +82,8 @@ impl Checks {
     #[cold]
     pub fn verify(&self, block: usize) -> Result<()> {
         let Some(blocks) = &self.0 else { return Ok(()) };
+        // In one piece: neither page by page nor with all that the kernel reads ahead.
+        blocks.held.read_ahead(block * CHECKED_LEN..blocks.body_len.min((block + 1) * CHECKED_LEN));
         let bytes = &blocks.file[block * CHECKED_LEN..];
         if let Err(e) = self.compare(block, bytes) {
             blocks.damage.get_or_init(|| e.clone());

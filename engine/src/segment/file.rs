@@ -509,6 +509,8 @@ fn decode_sections(r: &mut Reader<'_>, body_len: u64) -> Result<Vec<Section>> {
 pub(crate) struct SegmentFile {
     pub name: String,
     pub bytes: Bytes,
+    /// What holds them.
+    pub held: FileBytes,
     pub contents: Contents,
     pub body_len: u64,
     pub crc: u32,
@@ -528,6 +530,7 @@ impl SegmentFile {
     /// Verifies header, footer, contents.
     pub fn open(id: SegmentId, file: FileBytes) -> Result<SegmentFile> {
         let name = super::segment_file_name(id);
+        let held = file.clone();
         let bytes = Bytes::from_owner(Owner(file));
         let corrupt = |offset: usize, reason: String| Error::corrupt(name.clone(), offset as u64, reason);
         if bytes.len() < HEADER_LEN + FOOTER_LEN {
@@ -551,8 +554,8 @@ impl SegmentFile {
         footer.verify(&name, &bytes[body_len as usize..])?;
         let contents_at = body_len + body_len.div_ceil(CHECKED_LEN as u64) * 4;
         let contents = Contents::decode(&mut Reader::new(&name, &bytes[contents_at as usize..footer_at]), body_len)?;
-        let checks = Checks::new(&name, bytes.clone(), body_len);
-        Ok(SegmentFile { name, bytes, contents, body_len, crc, checks })
+        let checks = Checks::new(&name, bytes.clone(), held.clone(), body_len);
+        Ok(SegmentFile { name, bytes, held, contents, body_len, crc, checks })
     }
 
     /// Bytes of the section of this kind, if there is one.

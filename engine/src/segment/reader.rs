@@ -12,6 +12,7 @@ use rustc_hash::FxHashMap;
 
 use crate::error::{Error, Result};
 use crate::ids::{DocId, PrimaryTerm, SegmentId, SeqNo, Version};
+use crate::pace::Pace;
 use crate::segment::checks::Checks;
 use crate::segment::dictionary::Dictionary;
 use crate::segment::file::{FieldStats, Section, SectionKind, SegmentFile, SegmentMeta};
@@ -30,6 +31,9 @@ pub use crate::segment::inverted::InvertedIndex;
 pub use crate::segment::points::Points;
 pub use crate::segment::postings::TermInfo;
 pub use crate::segment::stored::SourceCache;
+
+/// Bytes that are read into memory between two questions to the pace.
+const RESIDENT_STEP: usize = 256 << 10;
 
 /// What a document is numbered with.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -112,9 +116,33 @@ impl SegmentReader {
         Ok(SegmentReader { id, fields, by_name, ids, seq_nos, primary_terms, versions, routings, sources, file })
     }
 
-    /// Where the `_source` blocks are in the file: the part that only fetches read, of the documents they give.
-    #[must_use]
-    pub fn sources_extent(&self) -> Range<usize> {
+    /// Reads what searches read of the file into memory, up to `limit` bytes of it: all but the `_source` blocks, which only
+    /// fetches read, of the documents they give. The bytes. Waits for the disk; not for a thread that serves.
+    ///
+    /// # Errors
+    /// `Stopped` if the pace says so.
+    pub async fn make_resident<P: Pace>(&self, limit: u64, pace: &P) -> Result<u64> {
+        let (bytes, sources) = (&self.file.held, self.sources_extent());
+        let mut done = 0;
+        for part in [0..sources.start, sources.end..bytes.len()] {
+            for at in part.clone().step_by(RESIDENT_STEP) {
+                pace.yield_if_needed().await;
+                if pace.stopped() {
+                    return Err(Error::Stopped);
+                }
+                let step = at..part.end.min(at + RESIDENT_STEP);
+                if done + step.len() as u64 > limit {
+                    return Ok(done);
+                }
+                done += step.len() as u64;
+                bytes.make_resident(step);
+            }
+        }
+        Ok(done)
+    }
+
+    /// Where the `_source` blocks are.
+    fn sources_extent(&self) -> Range<usize> {
         let sections = &self.file.contents.sections;
         let sources = sections.iter().find(|s| s.kind == SectionKind::Sources).expect("opened with it");
         sources.offset as usize..(sources.offset + sources.len) as usize

@@ -11,6 +11,7 @@ use std::os::fd::{AsRawFd, FromRawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use glommio::GlommioError;
 use glommio::io::{DmaFile as Dma, OpenOptions};
@@ -133,19 +134,22 @@ impl Directory for DmaDirectory {
         blocking(&format!("{name}: read"), move || std::fs::read(path)).await
     }
 
-    async fn map(&self, name: &str) -> Result<FileBytes> {
+    async fn map_with<T: Send + 'static>(
+        &self,
+        name: &str,
+        work: impl FnOnce(FileBytes) -> T + Send + 'static,
+    ) -> Result<T> {
         let path = self.file(name);
-        blocking(&format!("{name}: map"), move || map(&path)).await
-    }
-
-    async fn map_resident(&self, name: &str) -> Result<FileBytes> {
-        let path = self.file(name);
-        blocking(&format!("{name}: map"), move || {
-            let mapped = map(&path)?;
-            mapped.make_resident(0..mapped.len());
-            Ok(mapped)
-        })
-        .await
+        let mapped = move || {
+            let Some(map) = map(&path)? else { return Ok(work(FileBytes::new(Vec::new()))) };
+            // What looks into a file here and there wants these pages, not the megabytes that the kernel reads ahead.
+            let mapped = Arc::new(Mapped(map));
+            let _ = mapped.0.advise(memmap2::Advice::Random);
+            let done = work(FileBytes::held(Arc::clone(&mapped)));
+            let _ = mapped.0.advise(memmap2::Advice::Normal);
+            Ok(done)
+        };
+        blocking(&format!("{name}: map"), mapped).await
     }
 
     async fn rename(&self, from: &str, to: &str) -> Result<()> {
@@ -182,17 +186,15 @@ impl Directory for DmaDirectory {
 }
 
 /// Maps a whole file under the contract of `Directory::map`.
-fn map(path: &Path) -> std::io::Result<FileBytes> {
+/// None: there is nothing in it.
+fn map(path: &Path) -> std::io::Result<Option<memmap2::Mmap>> {
     let file = std::fs::File::open(path)?;
     if file.metadata()?.len() == 0 {
-        return Ok(FileBytes::new(Vec::new()));
+        return Ok(None);
     }
     // SAFETY: the contract of `Directory::map`: the file is complete and is never written, truncated or extended
     // again (`create` makes a new file instead of truncating, `remove` leaves the mapping whole).
-    let map = unsafe { memmap2::Mmap::map(&file)? };
-    // Only a hint: a page that is not there yet is read when it is touched.
-    let _ = map.advise(memmap2::Advice::WillNeed);
-    Ok(FileBytes::held(Mapped(map)))
+    unsafe { memmap2::Mmap::map(&file) }.map(Some)
 }
 
 struct Mapped(memmap2::Mmap);
@@ -203,8 +205,13 @@ impl Holder for Mapped {
     }
 
     fn make_resident(&self, part: Range<usize>) {
+        let _ = self.0.advise(memmap2::Advice::Normal);
         // Linux 5.14. An older one reads each page when it is touched, as it does one that has been dropped since.
         let _ = self.0.advise_range(memmap2::Advice::PopulateRead, part.start, part.len());
+    }
+
+    fn read_ahead(&self, part: Range<usize>) {
+        let _ = self.0.advise_range(memmap2::Advice::WillNeed, part.start, part.len());
     }
 }
 

@@ -151,12 +151,12 @@ impl<D: Directory> Directory for Ledgered<D> {
         self.inner.read(name).await
     }
 
-    async fn map(&self, name: &str) -> Result<FileBytes> {
-        self.inner.map(name).await
-    }
-
-    async fn map_resident(&self, name: &str) -> Result<FileBytes> {
-        self.inner.map_resident(name).await
+    async fn map_with<T: Send + 'static>(
+        &self,
+        name: &str,
+        work: impl FnOnce(FileBytes) -> T + Send + 'static,
+    ) -> Result<T> {
+        self.inner.map_with(name, work).await
     }
 
     async fn rename(&self, from: &str, to: &str) -> Result<()> {

@@ -35,6 +35,9 @@ pub trait Holder: Send + Sync + 'static {
 
     /// Reads a part into memory, and waits for the disk: whoever uses it soon after need not.
     fn make_resident(&self, _part: Range<usize>) {}
+
+    /// Begins to read a part that is about to be used.
+    fn read_ahead(&self, _part: Range<usize>) {}
 }
 
 struct InMemory<T>(T);
@@ -48,17 +51,22 @@ impl<T: AsRef<[u8]> + Send + Sync + 'static> Holder for InMemory<T> {
 impl FileBytes {
     /// Wraps any owner of bytes that are in memory.
     pub fn new(owner: impl AsRef<[u8]> + Send + Sync + 'static) -> FileBytes {
-        FileBytes::held(InMemory(owner))
+        FileBytes::held(Arc::new(InMemory(owner)))
     }
 
     /// Wraps a holder of bytes.
-    pub fn held(holder: impl Holder) -> FileBytes {
-        FileBytes(Arc::new(holder))
+    pub fn held(holder: Arc<impl Holder>) -> FileBytes {
+        FileBytes(holder)
     }
 
     /// Reads a part into memory, and waits for the disk; not for a thread that serves.
     pub fn make_resident(&self, part: Range<usize>) {
         self.0.make_resident(part);
+    }
+
+    /// Begins to read a part that is about to be used; waits for nothing.
+    pub fn read_ahead(&self, part: Range<usize>) {
+        self.0.read_ahead(part);
     }
 }
 
@@ -92,12 +100,25 @@ pub trait Directory: Clone + 'static {
     /// Reads a whole (small) file into memory. `Error::NotFound` when it does not exist.
     fn read(&self, name: &str) -> impl Future<Output = Result<Vec<u8>>>;
 
-    /// Maps a whole immutable file. Only after its last write has completed and only for files never written again.
-    fn map(&self, name: &str) -> impl Future<Output = Result<FileBytes>>;
+    /// Maps a whole immutable file and runs `work` on it where waiting for the disk holds nobody up: a page is read when it is
+    /// touched. Only after its last write has completed and only for files never written again.
+    fn map_with<T: Send + 'static>(
+        &self,
+        name: &str,
+        work: impl FnOnce(FileBytes) -> T + Send + 'static,
+    ) -> impl Future<Output = Result<T>>;
+
+    /// Maps a whole immutable file, of which nothing is read.
+    fn map(&self, name: &str) -> impl Future<Output = Result<FileBytes>> {
+        self.map_with(name, |bytes| bytes)
+    }
 
     /// The same, of a file that will be used at once: it is in memory when this returns.
     fn map_resident(&self, name: &str) -> impl Future<Output = Result<FileBytes>> {
-        self.map(name)
+        self.map_with(name, |bytes| {
+            bytes.make_resident(0..bytes.len());
+            bytes
+        })
     }
 
     /// Atomically gives `from` the name `to`, replacing it.

@@ -340,8 +340,12 @@ impl Directory for SimDirectory {
         Ok(disk.inodes[disk.lookup(name)?].current.clone())
     }
 
-    async fn map(&self, name: &str) -> Result<FileBytes> {
-        Ok(FileBytes::new(self.read(name).await?))
+    async fn map_with<T: Send + 'static>(
+        &self,
+        name: &str,
+        work: impl FnOnce(FileBytes) -> T + Send + 'static,
+    ) -> Result<T> {
+        Ok(work(FileBytes::new(self.read(name).await?)))
     }
 
     async fn rename(&self, from: &str, to: &str) -> Result<()> {
