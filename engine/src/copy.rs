@@ -21,8 +21,12 @@
 //! all others in it (`segment/file.rs`, `segment/live_docs.rs`): so damage of the source's disk is found, too.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::future::Future;
 use std::rc::Rc;
+
+use bytes::Bytes;
+use futures_lite::future::poll_once;
 
 use crate::codec::{Reader, crc32, put_bytes, put_varint};
 use crate::commit::{CommitPoint, live_docs_file, parse_name};
@@ -41,6 +45,10 @@ const VERSION: u32 = 1;
 const HEADER: usize = 20;
 const MARKER: &str = "recovery.install";
 const PREFIX: &str = "recovery-";
+/// Pieces of a file that are being written at a time.
+const WRITES: usize = 4;
+/// Complete files that are being made durable and checked while the next are fetched.
+const FINISHING: usize = 4;
 
 /// A file of a commit.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -166,7 +174,12 @@ pub struct RecoveryTarget<D: Directory> {
     directory: D,
     shard_uuid: [u8; 16],
     files: Vec<TargetFile<D::File>>,
+    /// By place in `files`.
+    finishing: VecDeque<(usize, Work)>,
 }
+
+/// Something that the disk does.
+type Work = std::pin::Pin<Box<dyn Future<Output = Result<()>>>>;
 
 struct TargetFile<F> {
     wanted: CommitFile,
@@ -176,12 +189,87 @@ struct TargetFile<F> {
 enum Fetched<F> {
     /// Nothing of it.
     No,
-    /// The first `written` bytes are in the file, those of `tail` (less than a block) are not yet. All are hashed.
-    Some { file: F, written: u64, tail: Vec<u8>, hashed: BlockChecksums },
+    /// The beginning.
+    Some(Growing<F>),
+    /// All of it; it is being made durable and checked.
+    Finishing,
     /// Durable under its temporary name.
     All,
     /// The old copy has it.
     Here,
+}
+
+/// A file of which the beginning is there.
+struct Growing<F> {
+    file: Rc<F>,
+    /// Bytes that are written, or about to be.
+    written: u64,
+    /// What follows them, less than a block.
+    tail: Vec<u8>,
+    /// All of both.
+    hashed: BlockChecksums,
+    writes: VecDeque<Work>,
+}
+
+impl<F: File> Growing<F> {
+    fn len(&self) -> u64 {
+        self.written + self.tail.len() as u64
+    }
+
+    /// Takes the next bytes; with the last ones the rest of the last block is zeros.
+    async fn push(&mut self, mut bytes: Bytes, last: bool) -> Result<()> {
+        self.hashed.update(&bytes);
+        // Whole blocks go as they are; only what is left over is put together with what comes next.
+        if self.tail.is_empty() {
+            let whole = bytes.split_to(bytes.len() / BLOCK * BLOCK);
+            self.write(whole).await?;
+        }
+        self.tail.extend_from_slice(&bytes);
+        if last {
+            self.tail.resize(self.tail.len().next_multiple_of(BLOCK), 0);
+        }
+        let rest = self.tail.split_off(self.tail.len() / BLOCK * BLOCK);
+        let whole = std::mem::replace(&mut self.tail, rest);
+        self.write(whole.into()).await
+    }
+
+    /// Begins to write whole blocks. Waits until few writes are left, not for this one.
+    async fn write(&mut self, blocks: Bytes) -> Result<()> {
+        if blocks.is_empty() {
+            return Ok(());
+        }
+        let (file, at) = (Rc::clone(&self.file), self.written);
+        self.written += blocks.len() as u64;
+        let mut write: Work = Box::pin(async move { file.write_at(at, &blocks).await });
+        match poll_once(&mut write).await {
+            Some(written) => written?,
+            None => self.writes.push_back(write),
+        }
+        while self.writes.len() > WRITES {
+            self.writes.pop_front().expect("there are some").await?;
+        }
+        Ok(())
+    }
+
+    /// Waits for its writes, makes it durable and holds it against `wanted`.
+    async fn finish<D: Directory>(self, directory: D, wanted: CommitFile) -> Result<()> {
+        for write in self.writes {
+            write.await?;
+        }
+        let (file, name, size) = (self.file, &wanted.name, wanted.size);
+        file.truncate(size).await?;
+        file.sync().await?;
+        let found = checksum_of_hashed(&*file, name, size, &self.hashed).await;
+        if let Some(file) = Rc::into_inner(file) {
+            file.close().await?;
+        }
+        compare(&temporary(name), found?, &wanted)?;
+        // What opening the copy will read of it is in memory then, while others are still on their way.
+        if let Some(id) = segment_of_file(name) {
+            directory.map_with(&temporary(name), move |bytes| SegmentReader::open(id, bytes).map(drop)).await??;
+        }
+        Ok(())
+    }
 }
 
 fn temporary(name: &str) -> String {
@@ -236,15 +324,15 @@ impl<D: Directory> RecoveryTarget<D> {
             }
             target.push(TargetFile { wanted, fetched });
         }
-        Ok(RecoveryTarget { directory, shard_uuid, files: target })
+        Ok(RecoveryTarget { directory, shard_uuid, files: target, finishing: VecDeque::new() })
     }
 
     /// What is still to be fetched: each file, and from which offset on.
     pub fn missing(&self) -> impl Iterator<Item = (&CommitFile, u64)> {
         self.files.iter().filter_map(|f| match &f.fetched {
             Fetched::No => Some((&f.wanted, 0)),
-            Fetched::Some { written, tail, .. } => Some((&f.wanted, written + tail.len() as u64)),
-            Fetched::All | Fetched::Here => None,
+            Fetched::Some(growing) => Some((&f.wanted, growing.len())),
+            Fetched::Finishing | Fetched::All | Fetched::Here => None,
         })
     }
 
@@ -254,62 +342,89 @@ impl<D: Directory> RecoveryTarget<D> {
         self.files.iter().filter(|f| matches!(f.fetched, Fetched::Here)).map(|f| f.wanted.size).sum()
     }
 
-    /// Takes the next bytes of a file: each begins where the last one ended. With its last bytes a file is checked and made durable;
-    /// an empty file is complete with no bytes at offset 0.
+    /// Takes the next bytes of a file: each begins where the last one ended. After its last bytes a file is made durable and
+    /// checked, while others are fetched; an empty file is complete with no bytes at offset 0.
     ///
     /// # Errors
-    /// `Corrupt` when they do not follow, or the complete file is not what was listed (it is to be fetched again);
-    /// `DiskFull`; `Io`.
-    pub async fn write(&mut self, name: &str, offset: u64, bytes: &[u8]) -> Result<()> {
-        let directory = &self.directory;
-        let Some(target) = self.files.iter_mut().find(|f| f.wanted.name == name) else {
+    /// `Corrupt` when they do not follow, or when a file that was complete is not what was listed: that one is to be fetched
+    /// again, and what came is lost. `DiskFull`; `Io`.
+    pub async fn write(&mut self, name: &str, offset: u64, bytes: Bytes) -> Result<()> {
+        self.go_on().await?;
+        let Some(number) = self.files.iter().position(|f| f.wanted.name == name) else {
             return Err(wrong(name, "is not to be fetched"));
         };
+        let target = &mut self.files[number];
         let size = target.wanted.size;
-        let (file, mut at, mut tail, mut hashed) = match std::mem::replace(&mut target.fetched, Fetched::No) {
+        let mut growing = match std::mem::replace(&mut target.fetched, Fetched::No) {
             Fetched::No => {
-                let file = directory.create(&temporary(name), size.next_multiple_of(BLOCK as u64)).await?;
-                (file, 0, Vec::new(), BlockChecksums::default())
+                let file = self.directory.create(&temporary(name), size.next_multiple_of(BLOCK as u64)).await?;
+                let (tail, hashed, writes) = Default::default();
+                Growing { file: Rc::new(file), written: 0, tail, hashed, writes }
             }
-            Fetched::Some { file, written, tail, hashed } => (file, written, tail, hashed),
+            Fetched::Some(growing) => growing,
             done => {
                 target.fetched = done;
                 return Err(wrong(name, "is here already"));
             }
         };
-        let end = at + tail.len() as u64;
+        let end = growing.len();
         if offset != end || bytes.len() as u64 > size - end {
-            target.fetched = Fetched::Some { file, written: at, tail, hashed };
+            target.fetched = Fetched::Some(growing);
             let reason = format!("{} bytes at {offset} of {size} came, expected at {end}", bytes.len());
             return Err(wrong(name, reason));
         }
-        hashed.update(bytes);
-        // Whole blocks go as they are; only what is left over is put together with what comes next.
-        let direct = if tail.is_empty() { bytes.len() / BLOCK * BLOCK } else { 0 };
-        if direct > 0 {
-            file.write_at(at, &bytes[..direct]).await?;
-            at += direct as u64;
+        let last = end + bytes.len() as u64 == size;
+        growing.push(bytes, last).await?;
+        if last {
+            target.fetched = Fetched::Finishing;
+            self.finishing.push_back((number, Box::pin(growing.finish(self.directory.clone(), target.wanted.clone()))));
+        } else {
+            target.fetched = Fetched::Some(growing);
         }
-        tail.extend_from_slice(&bytes[direct..]);
-        let whole = end + bytes.len() as u64 == size;
-        if whole {
-            tail.resize(tail.len().next_multiple_of(BLOCK), 0);
+        Ok(())
+    }
+
+    /// What is finishing goes on; too much of it is waited for.
+    async fn go_on(&mut self) -> Result<()> {
+        while self.finishing.len() > FINISHING {
+            self.finish_oldest().await?;
         }
-        let aligned = tail.len() / BLOCK * BLOCK;
-        if aligned > 0 {
-            file.write_at(at, &tail[..aligned]).await?;
+        let mut still = VecDeque::new();
+        while let Some((number, mut work)) = self.finishing.pop_front() {
+            match poll_once(&mut work).await {
+                None => still.push_back((number, work)),
+                Some(finished) => {
+                    if let Err(e) = self.finished(number, finished) {
+                        still.append(&mut self.finishing);
+                        self.finishing = still;
+                        return Err(e);
+                    }
+                }
+            }
         }
-        if !whole {
-            tail.drain(..aligned);
-            target.fetched = Fetched::Some { file, written: at + aligned as u64, tail, hashed };
-            return Ok(());
+        self.finishing = still;
+        Ok(())
+    }
+
+    async fn finish_oldest(&mut self) -> Result<()> {
+        let Some((number, work)) = self.finishing.pop_front() else { return Ok(()) };
+        let finished = work.await;
+        self.finished(number, finished)
+    }
+
+    fn finished(&mut self, number: usize, finished: Result<()>) -> Result<()> {
+        self.files[number].fetched = if finished.is_ok() { Fetched::All } else { Fetched::No };
+        finished
+    }
+
+    /// Waits until every file that is complete is durable and checked.
+    ///
+    /// # Errors
+    /// As of [`write`](Self::write).
+    pub async fn settle(&mut self) -> Result<()> {
+        while !self.finishing.is_empty() {
+            self.finish_oldest().await?;
         }
-        file.truncate(size).await?;
-        file.sync().await?;
-        let found = checksum_of_hashed(&file, name, size, &hashed).await;
-        file.close().await?;
-        compare(&temporary(name), found?, &target.wanted)?;
-        target.fetched = Fetched::All;
         Ok(())
     }
 
@@ -318,7 +433,8 @@ impl<D: Directory> RecoveryTarget<D> {
     ///
     /// # Errors
     /// `Corrupt` when the files are not those of one commit of this shard; errors of the disk.
-    pub async fn install(self) -> Result<()> {
+    pub async fn install(mut self) -> Result<()> {
+        self.settle().await?;
         if let Some((file, from)) = self.missing().next() {
             return Err(wrong(&file.name, format!("is to be fetched from {from} on")));
         }
@@ -367,7 +483,7 @@ async fn checksum_of_hashed(file: &impl File, name: &str, size: u64, hashed: &Bl
 /// That the file of this name has the content of `wanted`. Others get a turn while a large one is read.
 async fn check<D: Directory>(directory: &D, wanted: &CommitFile) -> Result<()> {
     let name = &wanted.name;
-    let bytes = directory.map(name).await?;
+    let bytes = directory.map_resident(name).await?;
     if bytes.len() as u64 != wanted.size {
         return Err(wrong(name, format!("{} bytes, expected {}", bytes.len(), wanted.size)));
     }
@@ -531,7 +647,7 @@ mod tests {
                 };
                 let bytes = source.read(&name, offset, chunk).await?;
                 fetched += bytes.len() as u64;
-                target.write(&name, offset, &bytes).await?;
+                target.write(&name, offset, bytes.into()).await?;
             }
             target.install().await?;
             Ok(fetched)
@@ -641,9 +757,11 @@ mod tests {
                 block_on(async {
                     let disk = SimDirectory::new(2);
                     let mut target = RecoveryTarget::begin(disk, UUID, snapshot.files().to_vec()).await.unwrap();
-                    assert!(target.write(&file.name, 1, &bytes[1..]).await.is_err(), "bytes that do not follow");
-                    assert!(target.write(&file.name, 0, &damaged).await.is_err(), "{} at {at}", file.name);
-                    target.write(&file.name, 0, &bytes).await.unwrap();
+                    let rest = bytes[1..].to_vec().into();
+                    assert!(target.write(&file.name, 1, rest).await.is_err(), "bytes that do not follow");
+                    target.write(&file.name, 0, damaged.into()).await.unwrap();
+                    assert!(target.settle().await.is_err(), "{} at {at}", file.name);
+                    target.write(&file.name, 0, bytes.clone().into()).await.unwrap();
                     assert!(target.install().await.is_err(), "others are missing");
                 });
             }

@@ -405,8 +405,8 @@ impl<I: NodeIo> Core<I> {
             }
             let Some((answer, name, offset, last)) = asked.next().await else { return Ok(()) };
             let chunk = FileChunk::decode(answer?).map_err(malformed)?;
-            made.write(name, offset, &chunk.bytes).await?;
             let bytes = chunk.bytes.len() as u64;
+            made.write(name, offset, chunk.bytes).await?;
             progress.borrow_mut().bytes_fetched += bytes;
             progress.borrow_mut().files_fetched += u64::from(last);
             let pause = self.shared().recovery_pace.take(bytes, self.recovery_rate(), self.io.monotonic_ns());

@@ -165,7 +165,7 @@ impl Copy {
                 let next = target.missing().next().map(|(f, offset)| (f.name.clone(), offset));
                 let Some((name, offset)) = next else { break };
                 let bytes = snapshot.read(&name, offset, 1 << 20).await.unwrap();
-                target.write(&name, offset, &bytes).await.unwrap();
+                target.write(&name, offset, bytes.into()).await.unwrap();
             }
             target.install().await.unwrap();
         });
