@@ -10,6 +10,7 @@ use crate::search::aggs::{BATCH, SegmentAggs};
 use crate::search::doc_set::DocSet;
 use crate::search::sink::{Count, Scored, Sink, TopScores};
 use crate::search::sort::{Docs, KeyReader, Keys, SortPlan};
+use crate::store::bitpack::indices_of_bits;
 
 /// A hit by sort keys.
 #[derive(Clone, Debug)]
@@ -399,7 +400,7 @@ pub(crate) struct FullSink<'s, 'a> {
     pub batch: Option<Batch<'s>>,
     /// Whether scores are computed and kept.
     pub scores: bool,
-    /// Room for documents that are live, and for those that pass the filter.
+    /// Room for documents that are live, and for those that pass the filter; what is in it means nothing.
     pub alive: Vec<DocId>,
     pub kept: Vec<DocId>,
 }
@@ -600,23 +601,27 @@ impl Sink for FullSink<'_, '_> {
     }
 
     fn set(&mut self, base: DocId, words: &[u64]) {
-        let mut alive = std::mem::take(&mut self.alive);
-        alive.clear();
+        let mut room = std::mem::take(&mut self.alive);
+        if room.len() < words.len() * 64 {
+            room.resize(words.len() * 64, 0);
+        }
+        let mut count = 0;
         for (i, &word) in words.iter().enumerate() {
             // The last words of a window can be behind the segment's end.
             let index = base as usize / 64 + i;
-            let mut word = self.live.map_or(word, |live| word & live.get(index).copied().unwrap_or(0));
-            while word != 0 {
-                alive.push(index as u32 * 64 + word.trailing_zeros());
-                word &= word - 1;
+            let word = self.live.map_or(word, |live| word & live.get(index).copied().unwrap_or(0));
+            if word != 0 {
+                let room = room[count..].first_chunk_mut().expect("room for 64 of each word");
+                count += indices_of_bits(word, index as u32 * 64, room);
             }
         }
+        let alive = &room[..count];
         if self.one_by_one() || self.scores {
             alive.iter().for_each(|&doc| self.hit(doc, 0.0));
         } else if !self.full() && !alive.is_empty() {
-            self.add_live(&alive);
+            self.add_live(alive);
         }
-        self.alive = alive;
+        self.alive = room;
     }
 }
 

@@ -428,12 +428,11 @@ impl NumberColumn {
                 out.resize(out.len() + count, map(entry.min));
             } else if entry.start == u64::from(block * BLOCK) {
                 let (bits, min, unit) = (entry.bits, entry.min, entry.unit);
-                let positions = within.iter().map(move |&d| (d - block * BLOCK) as usize);
-                let start = entry.offset * 8;
+                let stream = self.streams.get(entry.offset..).unwrap_or(&[]);
                 if unit == 1 {
-                    gather_bits(&self.streams, start, bits, positions, out, move |v| map(min.wrapping_add(v)));
+                    gather_bits(stream, bits, within, block * BLOCK, out, move |v| map(min.wrapping_add(v)));
                 } else {
-                    gather_bits(&self.streams, start, bits, positions, out, move |v| {
+                    gather_bits(stream, bits, within, block * BLOCK, out, move |v| {
                         map(min.wrapping_add(unit.wrapping_mul(v)))
                     });
                 }

@@ -8,7 +8,7 @@ use crate::segment::TermsOption;
 use crate::segment::dictionary::read_varint;
 use crate::segment::positions::PositionCursor;
 use crate::segment::postings::{BITMAP, BITMAP_WORDS, GROUP, POSITION_PREFIX, TermInfo, unpack_patched};
-use crate::store::bitpack::BLOCK_LEN;
+use crate::store::bitpack::{BLOCK_LEN, indices_of_bits};
 
 /// What a cursor decodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -305,16 +305,17 @@ impl<'a> PostingsCursor<'a> {
             return;
         }
         debug_assert!(self.dense && self.count == BLOCK_LEN);
+        let mut room = [0; BLOCK_LEN + 64];
         let mut at = 0;
         let mut base = self.bitmap.base;
-        for mut word in self.bitmap.words {
-            while word != 0 {
-                self.docs[at & (BLOCK_LEN - 1)] = base + word.trailing_zeros();
-                word &= word - 1;
-                at += 1;
+        for word in self.bitmap.words {
+            if word != 0 {
+                let room = room[at..].first_chunk_mut().expect("no more bits than documents of a block");
+                at += indices_of_bits(word, base, room);
             }
             base = base.wrapping_add(64);
         }
+        self.docs.copy_from_slice(&room[..BLOCK_LEN]);
         self.len = self.count;
     }
 
@@ -658,11 +659,11 @@ impl<'a> PostingsCursor<'a> {
 
     /// The first document from `target` on that is in a block with a bound above `floor` and, where one document of the block
     /// is best whatever the average length, a best that is not `weak` by its frequency and norm; `NO_MORE_DOCS` if there is
-    /// none. Short lists say `target`.
+    /// none. Short lists say `target` up to their last document.
     #[inline]
     pub(crate) fn next_above(&mut self, target: DocId, floor: u16, weak: impl FnMut(u8, u8) -> bool) -> DocId {
         if self.skip.len() == 0 {
-            return target;
+            return if self.block_last().is_some_and(|last| last < target) { NO_MORE_DOCS } else { target };
         }
         let here = self.shallow_target(target);
         let block = self.skip.block_above(here, floor, weak);

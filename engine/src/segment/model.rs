@@ -388,6 +388,9 @@ fn check_terms(reader: &SegmentReader, docs: &[ModelDoc], number: usize, spec: &
                     }
                 } else {
                     assert!(model.len() < 128);
+                    let behind = started && cursor.doc() != NO_MORE_DOCS && model.range(at..).next().is_none();
+                    let next = cursor.next_above(at, 0, |_, _| false);
+                    assert_eq!(next, if behind { NO_MORE_DOCS } else { at }, "{term}");
                 }
                 let step_by_next = started && r.chance(30);
                 let expected = if step_by_next {

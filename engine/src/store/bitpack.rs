@@ -11,6 +11,10 @@ pub const BLOCK_LEN: usize = 128;
 
 /// Widths up to this fit a window of eight bytes wherever they start in a byte.
 const WINDOW_BITS: u8 = 57;
+/// The same of four bytes.
+const NARROW_BITS: u8 = 25;
+/// Values that are gathered at once.
+const TOGETHER: usize = 32;
 
 /// Bits needed for `value`: 0 for 0, 64 at most.
 #[inline]
@@ -141,6 +145,42 @@ fn sign_bits_wide(bytes: &[u8; 64]) -> u64 {
     u64::from(bits(low)) | u64::from(bits(high)) << 32
 }
 
+/// Which bits of a byte are set, ascending; zeros behind them.
+static BITS_OF_BYTE: [[u8; 8]; 256] = {
+    let mut all = [[0; 8]; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let (mut bit, mut count) = (0, 0);
+        while bit < 8 {
+            if byte >> bit & 1 == 1 {
+                all[byte][count] = bit as u8;
+                count += 1;
+            }
+            bit += 1;
+        }
+        byte += 1;
+    }
+    all
+};
+
+/// Writes which bits of a word are set, ascending and each plus `base`, to the front of `out`; how many. What is behind them
+/// in `out` is lost. Without a branch: takes as long for one bit as for all.
+#[inline]
+pub fn indices_of_bits(word: u64, base: u32, out: &mut [u32; 64]) -> usize {
+    let mut count = 0;
+    let mut base = base;
+    for byte in word.to_le_bytes() {
+        // No more than eight bits of each byte before: there is room for eight.
+        let room = &mut out[count..count + 8];
+        room.iter_mut()
+            .zip(&BITS_OF_BYTE[byte as usize])
+            .for_each(|(to, &bit)| *to = base.wrapping_add(u32::from(bit)));
+        count += byte.count_ones() as usize;
+        base = base.wrapping_add(8);
+    }
+    count
+}
+
 /// Writes a bit stream, value by value.
 #[derive(Debug)]
 pub struct BitWriter<'a> {
@@ -239,34 +279,47 @@ pub fn read_bits<T>(
     }
 }
 
-/// Appends `map` of the values of a stream at some positions, ascending; the stream starts at bit `start`, and is zeros
-/// beyond its end.
+/// Appends `map` of the values of a stream that stand at `places` (ascending) less `from`; zeros beyond its end.
 #[inline]
-pub fn gather_bits<T>(
-    stream: &[u8],
-    start: usize,
-    bits: u8,
-    positions: impl DoubleEndedIterator<Item = usize> + ExactSizeIterator + Clone,
-    out: &mut Vec<T>,
-    map: impl Fn(u64) -> T,
-) {
-    let at = move |position: usize| start.saturating_add(position.saturating_mul(bits as usize));
-    let last = positions.clone().next_back().map_or(0, at);
-    if (1..=WINDOW_BITS).contains(&bits) && last / 8 + 8 <= stream.len() {
+pub fn gather_bits<T>(stream: &[u8], bits: u8, places: &[u32], from: u32, out: &mut Vec<T>, map: impl Fn(u64) -> T) {
+    let bit_of = |place: u32| u64::from(place.wrapping_sub(from)) * u64::from(bits);
+    let last = places.last().map_or(0, |&place| bit_of(place));
+    let last_byte = (last / 8) as usize;
+    let mut places = places;
+    if (1..=NARROW_BITS).contains(&bits) && last <= u64::from(u32::MAX) && last_byte + 4 <= stream.len() {
+        // Where values lie and what of a window they are is found for many at once; only the windows are fetched one by one.
+        let (many, rest) = places.as_chunks::<TOGETHER>();
+        let mask = u32::MAX >> (32 - bits);
+        for many in many {
+            let (mut at, mut windows) = ([0u32; TOGETHER], [0u32; TOGETHER]);
+            for (at, place) in at.iter_mut().zip(many) {
+                *at = place.wrapping_sub(from).wrapping_mul(u32::from(bits));
+            }
+            for (window, bit) in windows.iter_mut().zip(&at) {
+                // Ascending is a promise; a broken one costs a wrong value, not a wrong address.
+                let byte = (bit / 8).min(last_byte as u32) as usize;
+                // SAFETY: `byte + 4 <= last_byte + 4 <= stream.len()`.
+                *window = u32::from_le_bytes(unsafe { stream.as_ptr().add(byte).cast::<[u8; 4]>().read() });
+            }
+            for (window, bit) in windows.iter_mut().zip(&at) {
+                *window = *window >> (bit % 8) & mask;
+            }
+            out.extend(windows.iter().map(|&value| map(u64::from(value))));
+        }
+        places = rest;
+    }
+    if (1..=WINDOW_BITS).contains(&bits) && last_byte + 8 <= stream.len() {
         let mask = u64::MAX >> (64 - bits);
-        let last_byte = last / 8;
         // Everything by value: what is written might be behind a reference.
-        out.extend(positions.map(move |position| {
-            let bit = start + position * bits as usize;
-            debug_assert!(bit <= last);
-            // Ascending is a promise; a broken one costs a wrong value, not a wrong address.
-            let byte = (bit / 8).min(last_byte);
-            // SAFETY: `byte + 8 <= last / 8 + 8 <= stream.len()`.
+        out.extend(places.iter().map(move |&place| {
+            let bit = bit_of(place);
+            let byte = ((bit / 8) as usize).min(last_byte);
+            // SAFETY: `byte + 8 <= last_byte + 8 <= stream.len()`.
             let window = unsafe { stream.as_ptr().add(byte).cast::<[u8; 8]>().read() };
             map(u64::from_le_bytes(window) >> (bit % 8) & mask)
         }));
     } else {
-        out.extend(positions.map(move |position| map(get_bits(stream, at(position), bits))));
+        out.extend(places.iter().map(move |&place| map(get_bits(stream, bit_of(place) as usize, bits))));
     }
 }
 
@@ -332,10 +385,13 @@ mod tests {
                 read_bits(&out, from * bits as usize, bits, values.len() - from, &mut read, |v| v);
                 prop_assert_eq!(&read[1..], &values[from..]);
             }
-            let some: Vec<usize> = (0..values.len()).filter(|i| i % 3 != 1).collect();
-            let mut read = vec![];
-            gather_bits(&out, 0, bits, some.iter().copied(), &mut read, |v| v);
-            prop_assert_eq!(read, some.iter().map(|&i| values[i]).collect::<Vec<_>>());
+            let some: Vec<u32> = (0..values.len() as u32).filter(|i| i % 3 != 1).collect();
+            for from in [0, 9] {
+                let places: Vec<u32> = some.iter().map(|i| i + from).collect();
+                let mut read = vec![];
+                gather_bits(&out, bits, &places, from, &mut read, |v| v);
+                prop_assert_eq!(read, some.iter().map(|&i| values[i as usize]).collect::<Vec<_>>());
+            }
             let mut beyond = vec![];
             read_bits(&out, usize::MAX - 5, bits, 3, &mut beyond, |v| v);
             read_bits(&out, out.len() * 8 + 3, bits, 3, &mut beyond, |v| v);
@@ -344,6 +400,16 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn indices_are_those_of_set_bits(word: u64, mask: u64, base: u32) {
+            for word in [word, word & mask, 0, u64::MAX] {
+                let mut out = [7; 64];
+                let count = indices_of_bits(word, base, &mut out);
+                let want: Vec<u32> = (0..64).filter(|i| word >> i & 1 == 1).map(|i| base.wrapping_add(i)).collect();
+                prop_assert_eq!(&out[..count], &want);
+            }
+        }
+
         #[test]
         fn sign_bits_are_those_of_each_byte(bytes in proptest::collection::vec(any::<u8>(), 64)) {
             let bytes = <[u8; 64]>::try_from(bytes).unwrap();
