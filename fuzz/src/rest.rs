@@ -87,7 +87,7 @@ fn request(text: &[u8]) -> Option<Request> {
             .ok()?,
         path: path.to_owned(),
         params: uri::query_params(query).ok()?,
-        headers: vec![("content-type".to_owned(), "application/json".to_owned())],
+        headers: vec![("content-type", "application/json".to_owned())],
         body: if body.is_empty() {
             Body::Full(Bytes::new())
         } else {

@@ -16,7 +16,7 @@ use crate::backend::{LocalFuture, SharedBackend};
 use crate::error::{ApiError, ApiResult};
 use crate::memory;
 use crate::rest::http::{MediaType, Rendered, media_type};
-use crate::rest::request::{Body, BodyStream, Method, Request};
+use crate::rest::request::{Body, BodyStream, HEADERS, Method, Request};
 use crate::rest::router;
 use crate::rest::uri::{decode, query_params};
 use crate::runtime::GlommioIo;
@@ -125,7 +125,7 @@ fn wants_timing(request: &mut Request) -> bool {
 
 /// The answer with what its time was spent on: a header on any, and `timing` in a JSON object.
 fn with_timing(mut response: net::Response, account: &Account) -> net::Response {
-    response.headers.push(("server-timing".to_owned(), account.header()));
+    response.headers.push(("server-timing".into(), account.header().into()));
     let json = response
         .headers
         .iter()
@@ -148,7 +148,7 @@ fn is_metrics(backend: &SharedBackend, request: &Request) -> bool {
 
 async fn metrics(backend: &SharedBackend, is_head: bool) -> net::Response {
     let text = backend.metrics_text().await;
-    let headers = vec![("content-type".to_owned(), "text/plain; version=0.0.4; charset=utf-8".to_owned())];
+    let headers = vec![("content-type".into(), "text/plain; version=0.0.4; charset=utf-8".into())];
     let length = is_head.then_some(text.len());
     net::Response { status: 200, headers, body: text.into(), length, ..net::Response::default() }
 }
@@ -174,8 +174,8 @@ fn refused(refusal: &Refusal) -> ApiError {
 }
 
 fn error_response(error: ApiError, is_head: bool) -> net::Response {
-    let mut headers = vec![("content-type".to_owned(), "application/json; charset=UTF-8".to_owned())];
-    headers.extend(error.headers.iter().map(|(name, value)| (name.clone().into_owned(), value.clone())));
+    let mut headers = vec![("content-type".into(), "application/json; charset=UTF-8".into())];
+    headers.extend(error.headers.iter().map(|(name, value)| (name.clone(), value.clone().into())));
     let body = Bytes::from(error.to_body().to_string());
     let length = is_head.then_some(body.len());
     net::Response { status: error.status, headers, body, length, ..net::Response::default() }
@@ -184,7 +184,7 @@ fn error_response(error: ApiError, is_head: bool) -> net::Response {
 fn respond(rendered: Rendered) -> net::Response {
     let mut headers = rendered.headers;
     if let Some(content_type) = rendered.content_type {
-        headers.push(("content-type".to_owned(), content_type));
+        headers.push(("content-type".into(), content_type));
     }
     let length = Some(rendered.content_length);
     net::Response { status: rendered.status, headers, body: rendered.body, length, ..net::Response::default() }
@@ -214,7 +214,10 @@ fn convert(request: net::Request) -> ApiResult<Request> {
     let headers = request
         .headers
         .iter()
-        .map(|(name, value)| (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned()))
+        .filter_map(|(name, value)| {
+            let known = HEADERS.into_iter().find(|known| name == known)?;
+            Some((known, String::from_utf8_lossy(value.as_bytes()).into_owned()))
+        })
         .collect();
     let body = match request.body {
         None => Body::Full(Bytes::new()),

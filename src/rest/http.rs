@@ -19,9 +19,9 @@ pub struct Rendered {
     /// HTTP status.
     pub status: u16,
     /// `Content-Type`; none without a body.
-    pub content_type: Option<String>,
+    pub content_type: Option<Cow<'static, str>>,
     /// All further headers.
-    pub headers: Vec<(String, String)>,
+    pub headers: Vec<(Cow<'static, str>, Cow<'static, str>)>,
     /// The body; empty for HEAD.
     pub body: Bytes,
     /// Length the body of the same GET would have had: the `Content-Length` of a HEAD answer.
@@ -112,7 +112,7 @@ pub fn warning(text: &str) -> (Cow<'static, str>, String) {
 pub fn render(response: Response, options: &RenderOptions) -> Rendered {
     let (content_type, body) = match response.content {
         Content::Empty => (None, Bytes::new()),
-        Content::Text(text) => (Some("text/plain; charset=UTF-8".to_owned()), Bytes::from(text)),
+        Content::Text(text) => (Some("text/plain; charset=UTF-8".into()), Bytes::from(text)),
         Content::Json(value) => render_json(value, options),
         Content::RawJson(bytes) => {
             if options.filter.is_some() || options.yaml {
@@ -127,22 +127,22 @@ pub fn render(response: Response, options: &RenderOptions) -> Rendered {
             }
         }
     };
-    let headers = response.headers.into_iter().map(|(n, v)| (n.into_owned(), v)).collect();
+    let headers = response.headers.into_iter().map(|(n, v)| (n, v.into())).collect();
     let content_length = body.len();
     let body = if options.head { Bytes::new() } else { body };
     Rendered { status: response.status, content_type, headers, body, content_length }
 }
 
-fn json_type(options: &RenderOptions) -> String {
-    options.media_type.clone().unwrap_or_else(|| "application/json; charset=UTF-8".to_owned())
+fn json_type(options: &RenderOptions) -> Cow<'static, str> {
+    options.media_type.clone().map_or("application/json; charset=UTF-8".into(), Cow::Owned)
 }
 
-fn render_json(mut value: Value, options: &RenderOptions) -> (Option<String>, Bytes) {
+fn render_json(mut value: Value, options: &RenderOptions) -> (Option<Cow<'static, str>>, Bytes) {
     if let Some(filter) = &options.filter {
         value = filter.apply(value);
     }
     if options.yaml {
-        return (Some("application/yaml".to_owned()), yaml::to_yaml(&value).into());
+        return (Some("application/yaml".into()), yaml::to_yaml(&value).into());
     }
     // Writing a tree to memory cannot fail: its keys are strings and its numbers finite.
     let bytes = serde_json::to_vec(&value).unwrap_or_default();

@@ -124,13 +124,13 @@ pub async fn answer(backend: &SharedBackend, call: PassedOn) -> ApiResult<Answer
         }
         None => return Err(ApiError::illegal_argument(format!("[{path}] is not passed on between nodes"))),
     }
-    let json = ("content-type".to_owned(), "application/json".to_owned());
+    let json = ("content-type", "application/json".to_owned());
     let request = Request {
         method: if call.post { Method::Post } else { Method::Get },
         segments: call.segments,
         path,
         params: call.params,
-        headers: vec![(MARK.to_owned(), String::new()), json],
+        headers: vec![(MARK, String::new()), json],
         body: Body::Full(Bytes::from(call.body)),
         task: None,
     };

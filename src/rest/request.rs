@@ -23,6 +23,9 @@ pub enum Method {
     Patch,
 }
 
+/// The headers that routes and answers look at; no other is kept of a request.
+pub const HEADERS: [&str; 3] = ["accept", "content-type", "x-opaque-id"];
+
 /// One request. Path segments and parameters are percent-decoded.
 pub struct Request {
     /// Method.
@@ -33,8 +36,8 @@ pub struct Request {
     pub path: String,
     /// Query parameters in order; a parameter without `=` has an empty value.
     pub params: Vec<(String, String)>,
-    /// Lower-case header names.
-    pub headers: Vec<(String, String)>,
+    /// Of [`HEADERS`], those that it has.
+    pub headers: Vec<(&'static str, String)>,
     /// The body, not read yet.
     pub body: Body,
     /// What it is listed as, once a route was found.
@@ -83,7 +86,7 @@ impl Request {
     /// A header's value by lower-case name.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
+        self.headers.iter().find(|(n, _)| *n == name).map(|(_, v)| v.as_str())
     }
 
     /// A parameter's value; the last one wins.

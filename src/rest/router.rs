@@ -128,9 +128,9 @@ pub async fn handle(backend: &SharedBackend, request: Request) -> Rendered {
     let began = Instant::now();
     let mut rendered = render(response, &options);
     stats::record_since(Stage::Serialise, began);
-    rendered.headers.push(("X-Elastic-Product".to_owned(), "Elasticsearch".to_owned()));
+    rendered.headers.push(("X-Elastic-Product".into(), "Elasticsearch".into()));
     if let Some(opaque) = opaque {
-        rendered.headers.push(("X-Opaque-Id".to_owned(), opaque));
+        rendered.headers.push(("X-Opaque-Id".into(), opaque.into()));
     }
     rendered
 }

@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 
 use super::http::Rendered;
 use super::passed::{self, Answered, PassedOn};
-use super::request::{Body, Method, Request};
+use super::request::{Body, HEADERS, Method, Request};
 use super::router::handle;
 use crate::backend::{
     Backend, CompiledIndex, LocalFuture, NodeInfo, PendingUpdate, ShardHealth, SharedBackend, StateUpdate,
@@ -513,9 +513,10 @@ pub fn call_raw(node: &SharedBackend, line: &str, body: &str, headers: &[(&str, 
 pub fn request(line: &str, body: &str, headers: &[(&str, &str)]) -> Request {
     let (method, uri) = line.split_once(' ').expect("METHOD /path");
     let (path, query) = uri.split_once('?').unwrap_or((uri, ""));
-    let mut all: Vec<(String, String)> = headers.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
+    let known = |name: &str| HEADERS.into_iter().find(|known| *known == name).expect("a header that is looked at");
+    let mut all: Vec<(&str, String)> = headers.iter().map(|(n, v)| (known(n), (*v).to_owned())).collect();
     if !body.is_empty() && !headers.iter().any(|(n, _)| *n == "content-type") {
-        all.push(("content-type".into(), "application/json".into()));
+        all.push(("content-type", "application/json".into()));
     }
     Request {
         method: match method {

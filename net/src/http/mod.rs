@@ -22,6 +22,7 @@ mod home;
 mod server;
 mod stream;
 
+use std::borrow::Cow;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -73,7 +74,7 @@ pub struct Response {
     /// HTTP status.
     pub status: u16,
     /// Headers; names in any case.
-    pub headers: Vec<(String, String)>,
+    pub headers: Vec<(Cow<'static, str>, Cow<'static, str>)>,
     /// Body. For HEAD: what GET would answer; its length is sent, the bytes are not.
     pub body: Bytes,
     /// For HEAD without a body: the length GET would answer.

@@ -8,6 +8,7 @@
 //! - A body over the limit is refused at once: the answer goes out, our side of the connection is closed, and only then is
 //!   some of what the client sends thrown away, so that it gets to see its answer rather than a reset.
 
+use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
 use std::future::poll_fn;
@@ -379,12 +380,12 @@ impl<H: Handler> Connections<H> {
         let mut out = hyper::Response::new(Full::default());
         *out.status_mut() = StatusCode::from_u16(response.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let headers = out.headers_mut();
-        for (name, value) in &response.headers {
-            match (HeaderName::try_from(name.as_str()), header_value(value)) {
+        for (name, value) in response.headers {
+            match (HeaderName::try_from(&*name), header_value(value)) {
                 (Ok(name), Some(value)) => {
                     headers.append(name, value);
                 }
-                _ => tracing::warn!(name, value, "a header that cannot be sent"),
+                _ => tracing::warn!(%name, "a header that cannot be sent"),
             }
         }
         let mut body = response.body;
@@ -476,10 +477,14 @@ fn uri_bytes(uri: &hyper::Uri) -> usize {
 }
 
 /// Header values are bytes; what cannot be sent as such (line ends) becomes a space.
-fn header_value(text: &str) -> Option<HeaderValue> {
-    HeaderValue::from_bytes(text.as_bytes()).ok().or_else(|| {
-        let clean: Vec<u8> = text.bytes().map(|b| if b < 0x20 || b == 0x7f { b' ' } else { b }).collect();
-        HeaderValue::from_bytes(&clean).ok()
+fn header_value(text: Cow<'static, str>) -> Option<HeaderValue> {
+    let bytes = match text {
+        Cow::Borrowed(text) => Bytes::from_static(text.as_bytes()),
+        Cow::Owned(text) => Bytes::from(text),
+    };
+    HeaderValue::from_maybe_shared(bytes.clone()).ok().or_else(|| {
+        let clean: Bytes = bytes.iter().map(|&b| if b < 0x20 || b == 0x7f { b' ' } else { b }).collect();
+        HeaderValue::from_maybe_shared(clean).ok()
     })
 }
 
