@@ -12,15 +12,15 @@ use crate::ids::{DocId, NO_MORE_DOCS};
 use crate::search::bulk::{BITS_WORDS, LANES, merge};
 use crate::search::cursor::{Cursor, TermCursor, cannot_beat, up_to};
 use crate::search::sink::Sink;
-use crate::segment::cursor::{Bitmap, lower_bound};
+use crate::segment::cursor::{Bitmap, Stretch, lower_bound};
 use crate::store::bitpack::BLOCK_LEN;
 
 /// Documents that a table tells apart: blocks that span more are searched.
-const TABLE: usize = 4096;
+const TABLE: usize = 16_384;
 /// A table is filled for blocks with at most so many documents per candidate.
 const PER_CANDIDATE: usize = 8;
 /// Scores of the lead are a reason to look no further where the next term is so many times as frequent.
-const MUCH_RARER: u64 = 8;
+const MUCH_RARER: u64 = 1;
 /// Windows are laid over each other where no term is so many times as frequent as the rarest, which has at least as many
 /// documents as this.
 const WINDOWS_NEAR: u64 = 16;
@@ -57,21 +57,40 @@ pub(crate) struct Batch {
     pub docs: [DocId; BLOCK_LEN],
     pub places: [u8; BLOCK_LEN],
     pub len: usize,
+    /// Where the candidates stand as long as they are written nowhere.
+    dense: Option<Stretch>,
 }
 
 impl Batch {
     pub(crate) fn new() -> Box<Batch> {
-        Box::new(Batch { docs: [0; BLOCK_LEN], places: [0; BLOCK_LEN], len: 0 })
+        Box::new(Batch { docs: [0; BLOCK_LEN], places: [0; BLOCK_LEN], len: 0, dense: None })
     }
 
     /// Starts anew with these documents, of which there may be none.
     #[inline]
     pub(crate) fn fill(&mut self, docs: &[DocId]) {
-        self.len = docs.len();
+        (self.len, self.dense) = (docs.len(), None);
         self.docs[..docs.len()].copy_from_slice(docs);
         for (i, place) in self.places[..docs.len()].iter_mut().enumerate() {
             *place = i as u8;
         }
+    }
+
+    /// Starts anew with these documents, which the first member to look at them may find without writing them out.
+    fn fill_dense(&mut self, stretch: Stretch) {
+        self.len = stretch.len();
+        self.dense = Some(stretch);
+    }
+
+    /// Appends what is left of `stretch`.
+    fn write(&mut self, stretch: &Stretch, kept: usize) {
+        const MASK: usize = BLOCK_LEN - 1;
+        self.len = kept;
+        stretch.visit(None, |doc| {
+            self.docs[self.len & MASK] = doc;
+            self.places[self.len & MASK] = stretch.place(doc);
+            self.len += 1;
+        });
     }
 
     /// Keeps those that `keep` answers 1 for and drops those it answers 0 for.
@@ -108,6 +127,20 @@ impl Batch {
             found[to & MASK] = at;
             to += usize::from(docs[at as usize & MASK] == doc);
         }
+        *kept = to;
+    }
+
+    /// As `sift`, for a block that is a bitmap and candidates that are one.
+    #[inline(always)]
+    fn sift_dense(&mut self, stretch: &Stretch, kept: &mut usize, found: &mut [u8; BLOCK_LEN], bitmap: &Bitmap) {
+        const MASK: usize = BLOCK_LEN - 1;
+        let mut to = *kept;
+        stretch.visit(Some(bitmap), |doc| {
+            self.docs[to & MASK] = doc;
+            self.places[to & MASK] = stretch.place(doc);
+            found[to & MASK] = bitmap.find(doc).1;
+            to += 1;
+        });
         *kept = to;
     }
 
@@ -163,7 +196,29 @@ impl<'a> Member<'a> {
         batch: &mut Batch,
         mut check: impl FnMut(&mut TermCursor<'a>, &mut Batch, Range<usize>, &[u8; BLOCK_LEN]) -> usize,
     ) {
-        let (mut read, mut kept) = (0, 0);
+        let mut kept = 0;
+        if let Some(mut stretch) = batch.dense.take() {
+            batch.len = 0;
+            while let Some(first) = stretch.doc() {
+                if self.term.postings.seek(first) == NO_MORE_DOCS {
+                    break;
+                }
+                let Some(last) = self.term.postings.block_last() else { break };
+                let Some(bitmap) = self.term.postings.bitmap() else {
+                    batch.write(&stretch, kept);
+                    break;
+                };
+                let (from, mut found) = (kept, [0u8; BLOCK_LEN]);
+                batch.sift_dense(&stretch, &mut kept, &mut found, bitmap);
+                self.note_freqs(batch, from..kept, &found);
+                if kept > from {
+                    kept = check(&mut self.term, batch, from..kept, &found);
+                }
+                batch.len = kept;
+                stretch.drop_below(last.saturating_add(1));
+            }
+        }
+        let mut read = kept;
         while read < batch.len {
             if self.term.postings.seek(batch.docs[read]) == NO_MORE_DOCS {
                 break;
@@ -315,13 +370,13 @@ impl<'a> Conjunction<'a> {
                     continue;
                 }
             }
-            let count = self.candidates(end);
             let far = self.others.first().is_some_and(|o| {
                 u64::from(o.term.postings.doc_freq()) > MUCH_RARER * u64::from(self.lead.postings.doc_freq())
             });
-            if let (Some(rest), true, true) = (others_bound, far, self.lead_scores)
-                && self.lead_first.worth()
-            {
+            let drops = others_bound.filter(|_| far && self.lead_scores && self.lead_first.worth());
+            let written = drops.is_some() || !self.sets.is_empty() || self.others.is_empty();
+            let count = self.candidates(end, written);
+            if let Some(rest) = drops {
                 self.drop_weak(count, rest, floor);
                 self.lead_first.note(self.batch.len * 2 <= count);
             }
@@ -369,8 +424,12 @@ impl<'a> Conjunction<'a> {
         }
     }
 
-    /// The lead's documents up to `end`; how many.
-    fn candidates(&mut self, end: DocId) -> usize {
+    /// The lead's documents up to `end`, `written` out or not; how many.
+    fn candidates(&mut self, end: DocId, written: bool) -> usize {
+        if !written && let Some(bitmap) = self.lead.postings.bitmap() {
+            self.batch.fill_dense(bitmap.stretch(self.lead.doc(), end));
+            return self.batch.len;
+        }
         let docs = self.lead.postings.block_docs();
         let count = up_to(docs, end);
         self.batch.fill(&docs[..count]);
@@ -379,15 +438,15 @@ impl<'a> Conjunction<'a> {
 
     /// Drops candidates whose score in the lead is too low whatever the other terms add.
     fn drop_weak(&mut self, count: usize, rest: f64, floor: f32) {
-        let mut sums = [0.0; BLOCK_LEN];
-        let (docs, freqs) = self.lead.postings.block();
-        let (docs, freqs) = (&docs[..count], &freqs[..count]);
-        debug_assert_eq!(docs, &self.batch.docs[..count]);
-        let mut copy = [0; BLOCK_LEN];
-        copy[..count].copy_from_slice(freqs);
-        self.lead.add_scores(&self.batch.docs[..count], &copy[..count], &mut sums[..count]);
-        let mut sums = sums.iter();
-        self.batch.retain(|_| usize::from(!cannot_beat(sums.next().copied().unwrap_or(0.0) + rest, floor)));
+        let from = self.lead.postings.block_index().min(BLOCK_LEN);
+        self.lead.postings.block_freqs();
+        let freqs = &self.lead.postings.freqs_decoded()[from..];
+        let mut keeps = [0u8; BLOCK_LEN];
+        let floor = f64::from(floor);
+        let least = floor - floor.abs() * 1e-6 - rest;
+        self.lead.may_score(&self.batch.docs[..count], freqs, least, &mut keeps);
+        let mut keeps = keeps.iter();
+        self.batch.retain(|_| usize::from(keeps.next().copied().unwrap_or(0)));
     }
 
     fn retain(&mut self) {

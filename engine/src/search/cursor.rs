@@ -19,7 +19,7 @@ use crate::search::phrase::PhraseCursor;
 use crate::search::synonym::SynonymCursor;
 use crate::segment::bounds::Scale;
 use crate::segment::reader::{NumberColumn, PostingsCursor};
-use crate::store::bitpack::sign_bits;
+use crate::store::bitpack::{BLOCK_LEN, sign_bits};
 
 pub(crate) enum Cursor<'a> {
     Empty,
@@ -354,21 +354,37 @@ impl<'a> TermCursor<'a> {
         bm25::score(self.weight, self.postings.freq() as f32, norm)
     }
 
-    /// Adds the scores that `freqs` occurrences in `docs` have.
+    /// Adds the scores that `freqs` occurrences in `docs`, at most a block of them, have.
     #[inline]
     pub(crate) fn add_scores(&self, docs: &[DocId], freqs: &[u32], sums: &mut [f64]) {
-        let weight = self.weight;
-        match self.norms {
-            Some(norms) => {
-                for ((sum, &doc), &freq) in sums.iter_mut().zip(docs).zip(freqs) {
-                    *sum += f64::from(bm25::score(weight, freq as f32, self.table[norms[doc as usize] as usize]));
-                }
+        let mut lengths = [self.table[1]; BLOCK_LEN];
+        let lengths = &mut lengths[..docs.len()];
+        if let Some(norms) = self.norms {
+            for (length, &doc) in lengths.iter_mut().zip(docs) {
+                *length = self.table[norms[doc as usize] as usize];
             }
-            None => {
-                for (sum, &freq) in sums.iter_mut().zip(freqs) {
-                    *sum += f64::from(bm25::score(weight, freq as f32, self.table[1]));
-                }
+        }
+        // By itself, so that several are divided at once.
+        for ((sum, &length), &freq) in sums.iter_mut().zip(&*lengths).zip(freqs) {
+            *sum += f64::from(bm25::score(self.weight, freq as f32, length));
+        }
+    }
+
+    /// Sets `keeps` of the documents, at most a block of them, that may score `least`, and few others, to 1.
+    #[inline]
+    pub(crate) fn may_score(&self, docs: &[DocId], freqs: &[u32], least: f64, keeps: &mut [u8]) {
+        // weight f / (f + k) >= least without a division for each; lower by more than what `f32` rounds off.
+        let (weight, least) = (f64::from(self.weight), least - least.abs() * 1e-6);
+        let share = if least < weight { (least / (weight - least) * (1.0 - 1e-5)) as f32 } else { f32::INFINITY };
+        let mut lengths = [self.table[1]; BLOCK_LEN];
+        let lengths = &mut lengths[..docs.len()];
+        if let Some(norms) = self.norms {
+            for (length, &doc) in lengths.iter_mut().zip(docs) {
+                *length = self.table[norms[doc as usize] as usize];
             }
+        }
+        for ((keep, &length), &freq) in keeps.iter_mut().zip(&*lengths).zip(freqs) {
+            *keep = u8::from(freq as f32 >= length * share);
         }
     }
 
@@ -376,7 +392,7 @@ impl<'a> TermCursor<'a> {
     /// block, so that the arithmetic is done on many documents at once.
     #[inline]
     pub(crate) fn scores_until(&mut self, end: DocId, mut visit: impl FnMut(DocId, f32)) {
-        let mut scores = [0.0f32; 128];
+        let mut scores = [0.0f32; BLOCK_LEN];
         while self.doc() <= end {
             let (docs, freqs) = self.postings.block();
             let count = up_to(docs, end);

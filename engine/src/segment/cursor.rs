@@ -125,6 +125,7 @@ impl<'a> SkipTable<'a> {
 }
 
 /// The documents of a dense block: bit 0 of the first word is document `base`.
+#[derive(Clone)]
 pub(crate) struct Bitmap {
     base: DocId,
     words: [u64; BITMAP_WORDS],
@@ -133,6 +134,19 @@ pub(crate) struct Bitmap {
 }
 
 impl Bitmap {
+    /// Of the documents from `first`, which is one of them, to `end`, by which the block has them in order.
+    pub(crate) fn stretch(&self, first: DocId, end: DocId) -> Stretch {
+        let mut stretch = Stretch { bitmap: self.clone(), first: self.find(first).1, words: self.words };
+        stretch.drop_below(first);
+        for (i, word) in stretch.words.iter_mut().enumerate() {
+            let behind = (u64::from(end) + 1).saturating_sub(u64::from(self.base) + i as u64 * 64);
+            if behind < 64 {
+                *word &= (1 << behind) - 1;
+            }
+        }
+        stretch
+    }
+
     /// Whether the block has `doc`, which is in its range, and the index in the block if so.
     #[inline]
     pub(crate) fn find(&self, doc: DocId) -> (bool, u8) {
@@ -156,6 +170,62 @@ impl Bitmap {
         let bit = word.trailing_zeros();
         let before = (self.words[index] & ((1u64 << bit) - 1)).count_ones();
         Some((self.base + index as u32 * 64 + bit, (u32::from(self.ranks[index]) + before) as usize))
+    }
+}
+
+/// Consecutive documents of a dense block.
+pub(crate) struct Stretch {
+    bitmap: Bitmap,
+    /// Index in the block of the first document.
+    first: u8,
+    /// Documents that are left.
+    words: [u64; BITMAP_WORDS],
+}
+
+impl Stretch {
+    /// How many are left.
+    pub(crate) fn len(&self) -> usize {
+        self.words.iter().map(|w| w.count_ones() as usize).sum()
+    }
+
+    /// The first that is left.
+    pub(crate) fn doc(&self) -> Option<DocId> {
+        let index = self.words.iter().position(|&w| w != 0)?;
+        Some(self.bitmap.base + index as u32 * 64 + self.words[index].trailing_zeros())
+    }
+
+    /// Leaves those from `doc` on.
+    pub(crate) fn drop_below(&mut self, doc: DocId) {
+        for (i, word) in self.words.iter_mut().enumerate() {
+            let below = u64::from(doc).saturating_sub(u64::from(self.bitmap.base) + i as u64 * 64);
+            *word &= u64::MAX.checked_shl(below.min(64) as u32).unwrap_or(0);
+        }
+    }
+
+    /// Index of one of its documents among those it had at first.
+    #[inline]
+    pub(crate) fn place(&self, doc: DocId) -> u8 {
+        self.bitmap.find(doc).1.wrapping_sub(self.first)
+    }
+
+    /// Calls `each` with those that are left and, if `other` is one, in that block.
+    #[inline]
+    pub(crate) fn visit(&self, other: Option<&Bitmap>, mut each: impl FnMut(DocId)) {
+        let mut room = [0; BLOCK_LEN + 64];
+        let mut count = 0;
+        for (i, &word) in self.words.iter().enumerate() {
+            let base = self.bitmap.base.wrapping_add(i as u32 * 64);
+            let word = match other {
+                // Behind or before it the difference is large.
+                Some(other) => word & other.words.get((base.wrapping_sub(other.base) / 64) as usize).unwrap_or(&0),
+                None => word,
+            };
+            if word != 0 {
+                let room = room[count..].first_chunk_mut().expect("no more than a block has");
+                count += indices_of_bits(word, base, room);
+            }
+        }
+        room[..count].iter().for_each(|&doc| each(doc));
     }
 }
 
@@ -383,7 +453,8 @@ impl<'a> PostingsCursor<'a> {
     #[inline]
     pub fn advance(&mut self, count: usize) -> DocId {
         let next = self.index + count;
-        if next < self.len {
+        if next < self.count {
+            self.expand();
             self.index = next;
             self.doc = self.docs[next & (BLOCK_LEN - 1)];
             return self.doc;
