@@ -446,7 +446,7 @@ impl<'a> Conjunction<'a> {
         let least = floor - floor.abs() * 1e-6 - rest;
         self.lead.may_score(&self.batch.docs[..count], freqs, least, &mut keeps);
         let mut keeps = keeps.iter();
-        self.batch.retain(|_| usize::from(keeps.next().copied().unwrap_or(0)));
+        self.batch.retain(|_| usize::from(keeps.next().copied().unwrap_or(0) >> 7));
     }
 
     fn retain(&mut self) {

@@ -294,6 +294,32 @@ impl Cursor<'_> {
     }
 }
 
+/// What the lengths of the documents' fields add to the frequency; as many as documents.
+#[inline]
+fn lengths_of<'b, const N: usize>(
+    norms: Option<&[u8]>,
+    table: &[f32; 256],
+    docs: &[DocId],
+    out: &'b mut [f32; N],
+) -> &'b [f32] {
+    let out = &mut out[..docs.len()];
+    match norms {
+        Some(norms) => {
+            out.iter_mut().zip(docs).for_each(|(length, &doc)| *length = table[norms[doc as usize] as usize]);
+        }
+        None => out.fill(table[1]),
+    }
+    out
+}
+
+/// 255 where the frequency is at least `share` of the length, else 0.
+#[inline]
+fn reach(lengths: &[f32], freqs: &[u32], share: f32, keeps: &mut [u8]) {
+    for ((keep, &length), &freq) in keeps.iter_mut().zip(lengths).zip(freqs) {
+        *keep = if freq as f32 >= length * share { 255 } else { 0 };
+    }
+}
+
 /// Whether a bound, a sum in some order, cannot beat `floor`: the true score is the same sum in another order.
 #[inline]
 pub(crate) fn cannot_beat(bound: f64, floor: f32) -> bool {
@@ -357,35 +383,27 @@ impl<'a> TermCursor<'a> {
     /// Adds the scores that `freqs` occurrences in `docs`, at most a block of them, have.
     #[inline]
     pub(crate) fn add_scores(&self, docs: &[DocId], freqs: &[u32], sums: &mut [f64]) {
-        let mut lengths = [self.table[1]; BLOCK_LEN];
-        let lengths = &mut lengths[..docs.len()];
-        if let Some(norms) = self.norms {
-            for (length, &doc) in lengths.iter_mut().zip(docs) {
-                *length = self.table[norms[doc as usize] as usize];
-            }
-        }
+        let mut lengths = [0.0; BLOCK_LEN];
+        let lengths = lengths_of(self.norms, self.table, docs, &mut lengths);
         // By itself, so that several are divided at once.
-        for ((sum, &length), &freq) in sums.iter_mut().zip(&*lengths).zip(freqs) {
+        for ((sum, &length), &freq) in sums.iter_mut().zip(lengths).zip(freqs) {
             *sum += f64::from(bm25::score(self.weight, freq as f32, length));
         }
     }
 
-    /// Sets `keeps` of the documents, at most a block of them, that may score `least`, and few others, to 1.
+    /// Sets the highest bit of `keeps` of the documents, at most a block of them, that may score `least`, and of few others.
     #[inline]
     pub(crate) fn may_score(&self, docs: &[DocId], freqs: &[u32], least: f64, keeps: &mut [u8]) {
-        // weight f / (f + k) >= least without a division for each; lower by more than what `f32` rounds off.
+        let mut lengths = [0.0; BLOCK_LEN];
+        let lengths = lengths_of(self.norms, self.table, docs, &mut lengths);
+        reach(lengths, freqs, self.least_share(least), keeps);
+    }
+
+    /// How often a term must be in a field to score `least`, per unit of what the field's length adds to the frequency:
+    /// `weight * f / (f + k) >= least` without a division for each. Lower by more than `f32` rounds off.
+    fn least_share(&self, least: f64) -> f32 {
         let (weight, least) = (f64::from(self.weight), least - least.abs() * 1e-6);
-        let share = if least < weight { (least / (weight - least) * (1.0 - 1e-5)) as f32 } else { f32::INFINITY };
-        let mut lengths = [self.table[1]; BLOCK_LEN];
-        let lengths = &mut lengths[..docs.len()];
-        if let Some(norms) = self.norms {
-            for (length, &doc) in lengths.iter_mut().zip(docs) {
-                *length = self.table[norms[doc as usize] as usize];
-            }
-        }
-        for ((keep, &length), &freq) in keeps.iter_mut().zip(&*lengths).zip(freqs) {
-            *keep = u8::from(freq as f32 >= length * share);
-        }
+        if least < weight { (least / (weight - least) * (1.0 - 1e-5)) as f32 } else { f32::INFINITY }
     }
 
     /// Calls `visit` with each document up to `end` (included) and its score; stands on the first behind it. Block by
@@ -417,33 +435,31 @@ impl<'a> TermCursor<'a> {
     /// first behind `end`. Documents that have the term too seldom, however short their field, cost next to nothing.
     #[inline]
     pub(crate) fn scores_from(&mut self, end: DocId, least: f64, mut visit: impl FnMut(DocId, f32)) {
-        // weight f / (f + k) >= least, for the smallest k that there is; rounded down.
-        let (weight, smallest) = (f64::from(self.weight), f64::from(self.table[0]));
-        let freq = least * smallest / (weight - least) * (1.0 - 1e-9);
-        let freq = if least <= 0.0 {
-            1.0
-        } else if least < weight {
-            freq
-        } else {
-            f64::from(u32::MAX)
-        };
-        let freq = freq as u32;
-        if freq < 2 {
+        if least <= 0.0 {
             return self.scores_until(end, visit);
         }
+        let share = self.least_share(least);
+        // In the shortest of fields.
+        let seldom = (self.table[0] * share) as u32;
         while self.doc() <= end {
             let (docs, freqs) = self.postings.block();
             let count = up_to(docs, end);
             for (docs, freqs) in docs[..count].chunks(64).zip(freqs[..count].chunks(64)) {
-                let mut often = [0u8; 64];
-                often.iter_mut().zip(freqs).for_each(|(o, &f)| *o = if f >= freq { 255 } else { 0 });
-                let mut word = sign_bits(&often);
+                let mut keeps = [0u8; 64];
+                if seldom > 1 {
+                    keeps.iter_mut().zip(freqs).for_each(|(o, &f)| *o = if f >= seldom { 255 } else { 0 });
+                } else {
+                    let mut lengths = [0.0; 64];
+                    let lengths = lengths_of(self.norms, self.table, docs, &mut lengths);
+                    reach(lengths, freqs, share, &mut keeps);
+                }
+                let mut word = sign_bits(&keeps);
                 while word != 0 {
                     let at = word.trailing_zeros() as usize;
                     word &= word - 1;
                     let doc = docs[at & 63];
                     let norm = self.norms.map_or(1, |n| n[doc as usize]);
-                    visit(doc, bm25::score(weight as f32, freqs[at & 63] as f32, self.table[norm as usize]));
+                    visit(doc, bm25::score(self.weight, freqs[at & 63] as f32, self.table[norm as usize]));
                 }
             }
             self.postings.advance(count);
