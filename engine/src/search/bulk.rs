@@ -43,7 +43,8 @@ impl<'a> Plan<'a> {
         let terms = |weights: &'a [Weight]| -> Vec<Option<TermCursor<'a>>> {
             weights.iter().map(|w| if let Weight::Term(t) = w { segment.term(t, scores) } else { None }).collect()
         };
-        let all_terms = |weights: &[Weight]| weights.len() > 1 && weights.iter().all(|w| matches!(w, Weight::Term(_)));
+        let are_terms = |weights: &[Weight]| weights.iter().all(|w| matches!(w, Weight::Term(_)));
+        let all_terms = |weights: &[Weight]| weights.len() > 1 && are_terms(weights);
         match weight {
             Weight::Term(term) => match segment.term(term, scores) {
                 Some(cursor) => Plan::Term(cursor),
@@ -90,7 +91,7 @@ impl<'a> Plan<'a> {
             }
             Weight::Bool(b)
                 if b.must_not.is_empty()
-                    && (b.should.is_empty() || !scores && b.minimum == 0)
+                    && (b.should.is_empty() || b.minimum == 0 && (!scores || are_terms(&b.should)))
                     && b.must.len() + b.filter.len() > 0
                     && b.must
                         .iter()
@@ -135,7 +136,14 @@ impl<'a> Plan<'a> {
             return None;
         }
         sets.sort_by_key(|s| matches!(s, Cursor::Column(_)));
-        Some(Plan::And(Box::new(Conjunction::new(terms, sets).counting(!scores))))
+        let mut optional = Vec::new();
+        if scores {
+            for w in &weight.should {
+                let Weight::Term(t) = w else { return None };
+                optional.extend(segment.term(t, true));
+            }
+        }
+        Some(Plan::And(Box::new(Conjunction::new(terms, sets).with_optional(optional).counting(!scores))))
     }
 
     fn any(cursor: Cursor<'a>) -> Plan<'a> {
