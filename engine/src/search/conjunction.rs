@@ -1,8 +1,11 @@
 //! Documents that several terms and sets all have, found a block at a time.
 //!
-//! The rarest term leads. Documents of its block are candidates; the sets, then the other terms, leave those they have. A term
-//! that is not much more frequent than the candidates marks its whole block in a small table which the candidates then look
-//! into, without a branch; in a rarer case each candidate is searched for. Only what is left is scored, all at once.
+//! The rarest term leads. Documents of its block are candidates. Those that cannot win by what the lead scores in them are
+//! dropped, where that turns out to pay; the sets, then the other terms, leave those they have. A term that is not much more
+//! frequent than the candidates marks its whole block in a small table which the candidates then look into, without a branch;
+//! two blocks that are bitmaps are laid over each other; in a rarer case each candidate is searched for. Only what is left is
+//! scored, all at once. Terms that need not match come last, the one that can add most first, and each for what can still
+//! win; where nothing can win without the first of them, it takes part like one that must.
 
 use std::ops::Range;
 
@@ -19,8 +22,6 @@ use crate::store::bitpack::BLOCK_LEN;
 const TABLE: usize = 16_384;
 /// A table is filled for blocks with at most so many documents per candidate.
 const PER_CANDIDATE: usize = 8;
-/// Scores of the lead are a reason to look no further where the next term is so many times as frequent.
-const MUCH_RARER: u64 = 1;
 /// Windows are laid over each other where no term is so many times as frequent as the rarest, which has at least as many
 /// documents as this.
 const WINDOWS_NEAR: u64 = 16;
@@ -428,10 +429,7 @@ impl<'a> Conjunction<'a> {
                     continue;
                 }
             }
-            let far = self.others.first().is_some_and(|o| {
-                u64::from(o.term.postings.doc_freq()) > MUCH_RARER * u64::from(self.lead.postings.doc_freq())
-            });
-            let drops = others_bound.filter(|_| far && self.lead_scores && self.lead_first.worth());
+            let drops = others_bound.filter(|_| self.lead_scores && self.lead_first.worth());
             let written = drops.is_some() || !self.sets.is_empty() || self.others.is_empty();
             let count = self.candidates(end, written);
             if let Some(rest) = drops {
