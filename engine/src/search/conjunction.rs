@@ -26,6 +26,8 @@ const PER_CANDIDATE: usize = 8;
 /// documents as this.
 const WINDOWS_NEAR: u64 = 16;
 const WINDOWS_FROM: u64 = 1024;
+/// More than the part of a score that is rounded off where parts of it are added in `f32`.
+const ROUNDED: f64 = 1e-6;
 /// Documents that one bound may span.
 const SPAN_MAX: u32 = 1 << 16;
 
@@ -344,7 +346,7 @@ impl<'a> Conjunction<'a> {
 
     /// Whether no document with a score up to `bound` beats `floor`. What is optional is added after the rest was rounded.
     fn cannot_beat(&self, bound: f64, floor: f32) -> bool {
-        cannot_beat(if self.optional.is_empty() { bound } else { bound * (1.0 + 1e-6) }, floor)
+        cannot_beat(if self.optional.is_empty() { bound } else { bound * (1.0 + ROUNDED) }, floor)
     }
 
     /// For matches without scores, `counting`: bitmaps of windows where that takes less than a look for each candidate.
@@ -377,7 +379,7 @@ impl<'a> Conjunction<'a> {
                     *add = f64::from(member.term.max);
                     most += *add;
                 }
-                self.at = self.lead.next_above(self.at.max(self.lead.doc()), f64::from(floor) * (1.0 - 1e-6) - most);
+                self.at = self.lead.next_above(self.at.max(self.lead.doc()), f64::from(floor) * (1.0 - ROUNDED) - most);
                 let mut at = self.at;
                 if at >= until {
                     return at != NO_MORE_DOCS;
@@ -502,7 +504,7 @@ impl<'a> Conjunction<'a> {
         let freqs = &self.lead.postings.freqs_decoded()[from..];
         let mut keeps = [0u8; BLOCK_LEN];
         let floor = f64::from(floor);
-        let least = floor - floor.abs() * 1e-6 - rest;
+        let least = floor - floor.abs() * ROUNDED - rest;
         self.lead.may_score(&self.batch.docs[..count], freqs, least, &mut keeps);
         let mut keeps = keeps.iter();
         self.batch.retain(|_| usize::from(keeps.next().copied().unwrap_or(0) >> 7));
@@ -584,7 +586,7 @@ impl<'a> Conjunction<'a> {
             for i in 0..count {
                 let at = left[i & MASK] as usize & MASK;
                 left[kept & MASK] = at as u8;
-                let bound = (sums[at] + added[at] + rest) * (1.0 + 1e-6);
+                let bound = (sums[at] + added[at] + rest) * (1.0 + ROUNDED);
                 kept += usize::from(!cannot_beat(bound, floor));
             }
             count = kept;

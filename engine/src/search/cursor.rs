@@ -301,7 +301,7 @@ fn lengths_of<'b, const N: usize>(
     table: &[f32; 256],
     docs: &[DocId],
     out: &'b mut [f32; N],
-) -> &'b [f32] {
+) -> &'b mut [f32] {
     let out = &mut out[..docs.len()];
     match norms {
         Some(norms) => {
@@ -386,7 +386,7 @@ impl<'a> TermCursor<'a> {
         let mut lengths = [0.0; BLOCK_LEN];
         let lengths = lengths_of(self.norms, self.table, docs, &mut lengths);
         // By itself, so that several are divided at once.
-        for ((sum, &length), &freq) in sums.iter_mut().zip(lengths).zip(freqs) {
+        for ((sum, &length), &freq) in sums.iter_mut().zip(&*lengths).zip(freqs) {
             *sum += f64::from(bm25::score(self.weight, freq as f32, length));
         }
     }
@@ -414,15 +414,7 @@ impl<'a> TermCursor<'a> {
         while self.doc() <= end {
             let (docs, freqs) = self.postings.block();
             let count = up_to(docs, end);
-            let scores = &mut scores[..count];
-            match self.norms {
-                Some(norms) => {
-                    for (score, &doc) in scores.iter_mut().zip(docs) {
-                        *score = self.table[norms[doc as usize] as usize];
-                    }
-                }
-                None => scores.fill(self.table[1]),
-            }
+            let scores = lengths_of(self.norms, self.table, &docs[..count], &mut scores);
             for (score, &freq) in scores.iter_mut().zip(freqs) {
                 *score = bm25::score(self.weight, freq as f32, *score);
             }

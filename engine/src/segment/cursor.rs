@@ -211,22 +211,31 @@ impl Stretch {
     /// Calls `each` with those that are left and, if `other` is one, in that block.
     #[inline]
     pub(crate) fn visit(&self, other: Option<&Bitmap>, mut each: impl FnMut(DocId)) {
-        let mut room = [0; BLOCK_LEN + 64];
-        let mut count = 0;
-        for (i, &word) in self.words.iter().enumerate() {
-            let base = self.bitmap.base.wrapping_add(i as u32 * 64);
-            let word = match other {
+        let mut words = self.words;
+        if let Some(other) = other {
+            for (i, word) in words.iter_mut().enumerate() {
                 // Behind or before it the difference is large.
-                Some(other) => word & other.words.get((base.wrapping_sub(other.base) / 64) as usize).unwrap_or(&0),
-                None => word,
-            };
-            if word != 0 {
-                let room = room[count..].first_chunk_mut().expect("no more than a block has");
-                count += indices_of_bits(word, base, room);
+                let at = self.bitmap.base.wrapping_add(i as u32 * 64).wrapping_sub(other.base) / 64;
+                *word &= other.words.get(at as usize).unwrap_or(&0);
             }
         }
-        room[..count].iter().for_each(|&doc| each(doc));
+        let (docs, count) = documents(self.bitmap.base, &words);
+        docs[..count].iter().for_each(|&doc| each(doc));
     }
+}
+
+/// The documents of a block's bitmap, which has no more bits than a block has documents, and how many.
+#[inline]
+fn documents(base: DocId, words: &[u64; BITMAP_WORDS]) -> ([DocId; BLOCK_LEN + 64], usize) {
+    let mut docs = [0; BLOCK_LEN + 64];
+    let mut count = 0;
+    for (i, &word) in words.iter().enumerate() {
+        if word != 0 {
+            let room = docs[count..].first_chunk_mut().expect("no more than a block has");
+            count += indices_of_bits(word, base.wrapping_add(i as u32 * 64), room);
+        }
+    }
+    (docs, count)
 }
 
 /// Walks a postings list. Starts before the first document.
@@ -375,17 +384,8 @@ impl<'a> PostingsCursor<'a> {
             return;
         }
         debug_assert!(self.dense && self.count == BLOCK_LEN);
-        let mut room = [0; BLOCK_LEN + 64];
-        let mut at = 0;
-        let mut base = self.bitmap.base;
-        for word in self.bitmap.words {
-            if word != 0 {
-                let room = room[at..].first_chunk_mut().expect("no more bits than documents of a block");
-                at += indices_of_bits(word, base, room);
-            }
-            base = base.wrapping_add(64);
-        }
-        self.docs.copy_from_slice(&room[..BLOCK_LEN]);
+        let (docs, _) = documents(self.bitmap.base, &self.bitmap.words);
+        self.docs.copy_from_slice(&docs[..BLOCK_LEN]);
         self.len = self.count;
     }
 
